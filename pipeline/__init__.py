@@ -1,0 +1,30 @@
+"""embatch: sharded text corpora in, verified sharded embeddings out, resumable.
+
+The public names are loaded when they are first used, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.config import JobConfig as JobConfig
+    from pipeline.run import RunOptions as RunOptions
+    from pipeline.run import RunReport as RunReport
+    from pipeline.run import run as run
+
+_PUBLIC = {
+    "JobConfig": "pipeline.config",
+    "RunOptions": "pipeline.run",
+    "RunReport": "pipeline.run",
+    "run": "pipeline.run",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,162 @@
+"""The manifest: every shard with its counts and digests, created last. Its existence means complete."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import failpoints
+from pipeline.exceptions import ConflictError, DamagedOutputError
+from pipeline.fingerprint import canonical_json, combine_digests, sha256
+from pipeline.records import DeadCode, Receipt
+from pipeline.storage import Store
+
+FORMAT = 1
+HEAD = "_job/manifest.json"
+PART_UNITS = 10_000
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("unit", pa.int64(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("content_digest", pa.string(), nullable=False),
+        pa.field("rows_in", pa.int64(), nullable=False),
+        pa.field("rows_ok", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("truncated", pa.int64(), nullable=False),
+        pa.field("dead_by_code", pa.string(), nullable=False),
+        pa.field("dead_key", pa.string()),
+        pa.field("dead_sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over receipts."""
+
+    units: int
+    rows_in: int
+    rows_ok: int
+    tokens: int
+    truncated: int
+    size_bytes: int
+    dead_by_code: dict[str, int]
+
+    @property
+    def rows_dead(self) -> int:
+        """Rows set aside, whatever the code."""
+        return sum(self.dead_by_code.values())
+
+    @property
+    def rows_failed(self) -> int:
+        """Rows that count against the limit: all dead letters but empty texts."""
+        return self.rows_dead - self.dead_by_code.get(DeadCode.EMPTY, 0)
+
+
+def total(receipts: Sequence[Receipt]) -> Totals:
+    """Add receipts up."""
+    dead: Counter[str] = Counter()
+    for receipt in receipts:
+        dead.update(receipt.dead_by_code)
+    return Totals(
+        units=len(receipts),
+        rows_in=sum(receipt.rows_in for receipt in receipts),
+        rows_ok=sum(receipt.rows_ok for receipt in receipts),
+        tokens=sum(receipt.tokens for receipt in receipts),
+        truncated=sum(receipt.truncated for receipt in receipts),
+        size_bytes=sum(receipt.size_bytes for receipt in receipts),
+        dead_by_code=dict(sorted(dead.items())),
+    )
+
+
+def publish(store: Store, plan_id: str, receipts: Sequence[Receipt], *, single_writer: bool) -> dict[str, Any]:
+    """Create the manifest's parts, then its head; an equal manifest that is there already is success.
+
+    `receipts` are of all units, in unit order; `single_writer` is printed in the head, where the store does
+    not enforce create-only writes. Returns the head, as `load_head` gives it.
+
+    Raises:
+        ConflictError: a manifest with other content is there.
+    """
+    parts = []
+    for index in range(0, len(receipts), PART_UNITS):
+        data = _part_bytes(receipts[index : index + PART_UNITS])
+        digest = sha256(data)
+        key = f"_job/manifest/part-{index // PART_UNITS:05d}-{digest[:12]}.parquet"
+        store.create(key, data)  # named by its content: taken means it is there
+        parts.append({"key": key, "sha256": digest})
+    totals = total(receipts)
+    head = {
+        "format": FORMAT,
+        "plan_id": plan_id,
+        "units": totals.units,
+        "rows_in": totals.rows_in,
+        "rows_ok": totals.rows_ok,
+        "dead_by_code": totals.dead_by_code,
+        "tokens": totals.tokens,
+        "truncated": totals.truncated,
+        "content_digest": combine_digests(receipt.content_digest for receipt in receipts),
+        "single_writer": single_writer,
+        "parts": parts,
+    }
+    data = canonical_json(head)
+    failpoints.hit("manifest.before_put")
+    created = store.create(HEAD, data)
+    failpoints.hit("manifest.after_put")
+    if not created and store.read(HEAD) != data:
+        raise ConflictError(f"{store.uri}/{HEAD} holds another manifest than the one just audited")
+    return head
+
+
+def load_head(store: Store) -> dict[str, Any] | None:
+    """Read the head; None where the output is not complete.
+
+    Raises:
+        DamagedOutputError: it is not a manifest of this format.
+    """
+    data = store.read(HEAD)
+    if data is None:
+        return None
+    try:
+        head: dict[str, Any] = json.loads(data)
+        version = head["format"]
+    except (ValueError, KeyError, TypeError):
+        raise DamagedOutputError(store.uri, [f"{HEAD} is not a manifest"]) from None
+    if version != FORMAT:
+        raise DamagedOutputError(store.uri, [f"{HEAD} has format {version}; this embatch reads {FORMAT}"])
+    return head
+
+
+def load_entries(store: Store, head: dict[str, Any]) -> list[Receipt]:
+    """Read all entries, in unit order.
+
+    Raises:
+        DamagedOutputError: a part is missing or altered.
+    """
+    entries: list[Receipt] = []
+    for part in head["parts"]:
+        data = store.read(part["key"])
+        if data is None or sha256(data) != part["sha256"]:
+            raise DamagedOutputError(store.uri, [f"{part['key']} is {'missing' if data is None else 'altered'}"])
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+        entries += [Receipt(**{**row, "dead_by_code": json.loads(row["dead_by_code"])}) for row in rows]
+    return entries
+
+
+def _part_bytes(receipts: Sequence[Receipt]) -> bytes:
+    rows = [{name: getattr(receipt, name) for name in _SCHEMA.names} for receipt in receipts]
+    for row in rows:
+        row["dead_by_code"] = canonical_json(row["dead_by_code"]).decode()
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()

@@ -1,0 +1,71 @@
+"""A cache of receipts, so that resume needs no request a shard; the shards remain the truth."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
+
+from pipeline.checkpoint.commits import read_receipt
+from pipeline.exceptions import DamagedOutputError
+from pipeline.fingerprint import canonical_json
+from pipeline.records import Receipt
+from pipeline.storage import Store, StoredObject
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "_job/receipts"
+READERS = 8
+
+
+class ReceiptLog:
+    """Writes the receipts of one run in create-only batches."""
+
+    def __init__(self, store: Store, run: int, batch: int) -> None:
+        self._store, self._run, self._batch = store, run, batch
+        self._waiting: list[Receipt] = []
+        self._written = 0
+
+    def add(self, receipt: Receipt) -> None:
+        """Take one receipt; every `batch` receipts one object is written."""
+        self._waiting.append(receipt)
+        if len(self._waiting) >= self._batch:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._waiting:
+            key = f"{FOLDER}/{self._run:06d}-{self._written:06d}.jsonl"
+            self._store.create(key, b"\n".join(canonical_json(asdict(receipt)) for receipt in self._waiting))
+            self._written += 1
+            self._waiting.clear()
+
+
+def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[int, Receipt]:
+    """Return the receipt of every committed unit: from the cache where it fits, else from the shard."""
+    cached: dict[int, Receipt] = {}
+    for stored in store.list(FOLDER):
+        for receipt in _parse(store.read(stored.key) or b""):
+            found = present.get(receipt.unit)
+            if found and (found.key, found.size) == (receipt.key, receipt.size_bytes):
+                cached[receipt.unit] = receipt
+    missing = [unit for unit in present if unit not in cached]
+    if missing:
+        logger.info("reading %d shards whose receipts were not cached", len(missing))
+        with ThreadPoolExecutor(READERS) as pool:
+            read = pool.map(lambda unit: read_receipt(store, present[unit].key, plan_id), missing)
+            for unit, found_receipt in zip(missing, read, strict=True):
+                if found_receipt is None:
+                    raise DamagedOutputError(store.uri, [f"{present[unit].key} was listed and is gone"])
+                cached[unit] = found_receipt
+    return cached
+
+
+def _parse(data: bytes) -> Iterable[Receipt]:
+    known = {field.name for field in fields(Receipt)}
+    for line in data.splitlines():
+        values = json.loads(line)
+        if values.keys() == known:
+            yield Receipt(**values)

@@ -1,0 +1,93 @@
+"""Check the job's columns against the files before a run, and fix the types of the kept ones.
+
+A kept column's type: the job's, else the common type of the Parquet files that have it, else string.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from pipeline.config import InputConfig
+from pipeline.corpus.parquet import fits_id, fits_template, fits_text
+from pipeline.corpus.rows import RowRule
+from pipeline.exceptions import ConfigError, SourceSchemaError
+from pipeline.records import Format, SourceFile
+from pipeline.schema import KEEP_TYPES, plain_type
+
+Columns = Mapping[str, pa.DataType | None]
+
+
+class ColumnCheck:
+    """Sees each file's columns once, in listing order."""
+
+    def __init__(self, config: InputConfig, rule: RowRule) -> None:
+        self._rule = rule
+        self._keep: dict[str, pa.DataType | None] = {
+            name: KEEP_TYPES[kind] if kind else None for name, kind in config.keep_types.items()
+        }
+        self._typed = {name for name, kind in self._keep.items() if kind is not None}
+        self._seen: dict[str, str] = {}
+
+    def add(self, source: SourceFile, columns: Columns) -> None:
+        """Check one file.
+
+        Raises:
+            ConfigError: the first rows of a line file have none of the named columns.
+            SourceSchemaError: a Parquet file lacks a column, or its type does not fit.
+        """
+        partitions = dict.fromkeys((name for name, _ in source.partitions), pa.string())
+        present: Columns = {**partitions, **columns}
+        if source.format is Format.PARQUET:
+            self._check_types(source, present)
+            self._unify(source, present)
+        elif columns:
+            for name in self._rule.text_columns:
+                if name not in present:
+                    raise ConfigError("input.text", _no_column(name, source, present))
+
+    def keep_types(self) -> dict[str, pa.DataType]:
+        """Return the kept columns' types, once every file was added."""
+        return {name: pa.string() if kind is None else kind for name, kind in self._keep.items()}
+
+    def _check_types(self, source: SourceFile, present: Columns) -> None:
+        for name in self._rule.text_columns:
+            kind = _required(source, present, name)
+            if not (fits_template(kind) if self._rule.is_template else fits_text(kind)):
+                raise SourceSchemaError(source.path, name, f"is {kind}; a text is a string column")
+        if self._rule.id_required or self._rule.id_column in present:
+            kind = _required(source, present, self._rule.id_column)
+            if not fits_id(kind):
+                raise SourceSchemaError(
+                    source.path, self._rule.id_column, f"is {kind}; an id is a string or an integer"
+                )
+
+    def _unify(self, source: SourceFile, present: Columns) -> None:
+        for name, known in self._keep.items():
+            kind = plain_type(_required(source, present, name))
+            if name in self._typed or known == kind:
+                continue
+            if known is None:
+                self._keep[name], self._seen[name] = kind, source.path
+                continue
+            try:
+                fields = [pa.schema([pa.field(name, each)]) for each in (known, kind)]
+                self._keep[name] = pa.unify_schemas(fields, promote_options="permissive").field(0).type
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                reason = f"is {kind}, but {known} in {self._seen[name]!r}; give its type in input.keep"
+                raise SourceSchemaError(source.path, name, reason) from None
+
+
+def _required(source: SourceFile, present: Columns, name: str) -> pa.DataType:
+    kind = present.get(name)
+    if kind is None:
+        raise SourceSchemaError(source.path, name, _no_column(name, source, present))
+    return kind
+
+
+def _no_column(name: str, source: SourceFile, present: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, present, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"no such column in {source.path!r}; {hint}it has {', '.join(sorted(present)) or 'no columns'}"

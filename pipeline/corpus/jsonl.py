@@ -1,0 +1,257 @@
+"""JSON Lines, plain, gzip or zstd. Every line is a row, so that its ordinal is its line number.
+
+Lines are decoded one by one: a broken line becomes a dead letter and its neighbours are read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import failpoints
+from pipeline.corpus.files import CorpusFiles, PinnedFile
+from pipeline.corpus.reader import CutLimits, Inspection
+from pipeline.corpus.rows import Collector, DeadRowError, check_unicode
+from pipeline.exceptions import SourceReadError
+from pipeline.records import DeadCode, Slice, SourceFile
+
+BLOCK_BYTES = 4 << 20
+SAMPLE_ROWS = 100
+LINE_OVERHEAD = 4
+"""A line may be this many times the largest text: escapes and other columns."""
+_BOM = b"\xef\xbb\xbf"
+_DECODE_ERRORS = (OSError, EOFError, zlib.error)
+
+
+class JsonLinesReader:
+    """Reads one JSON object a line."""
+
+    def inspect(self, files: CorpusFiles, source: SourceFile, limits: CutLimits) -> Inspection:
+        """Count the lines once and cut after every `limits.rows` lines or `limits.size_bytes` bytes.
+
+        Plain lines can be entered anywhere, compressed ones only at the beginning of the file.
+        """
+        with _decompressed(files, source) as (stream, pinned):
+            cutter = _Cutter(source, limits)
+            block = stream.read(BLOCK_BYTES)
+            columns = _keys(block)
+            while block and not cutter.done:
+                cutter.feed(block)
+                block = stream.read(BLOCK_BYTES)
+            slices = cutter.finish()
+            pinned.check()
+        enterable = [source.compression is None or index == 0 for index in range(len(slices))]
+        return Inspection(columns=columns, slices=slices, enterable=enterable)
+
+    def read(self, files: CorpusFiles, slices: Iterator[Slice], collect: Collector) -> Iterator[Slice]:
+        """Read consecutive slices of one file; see `Reader.read`."""
+        first = next(slices)
+        max_line = LINE_OVERHEAD * collect.rule.max_text_bytes
+        with _decompressed(files, first.source) as (stream, pinned):
+            for piece in chain([first], slices):
+                stream.seek(piece.start)
+                _read_slice(stream, piece, collect, max_line)
+                failpoints.hit("read.mid")
+                pinned.check()
+                yield piece
+
+
+def _keys(block: bytes) -> dict[str, pa.DataType | None]:
+    """Return the keys of the first rows, so that a wrong column name is caught before the run."""
+    keys: dict[str, pa.DataType | None] = {}
+    for line in block.removeprefix(_BOM).split(b"\n", SAMPLE_ROWS)[:SAMPLE_ROWS]:
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            keys |= dict.fromkeys(record if isinstance(record, dict) else ())
+    return keys
+
+
+@contextmanager
+def _decompressed(files: CorpusFiles, source: SourceFile) -> Iterator[tuple[io.BufferedIOBase, PinnedFile]]:
+    with files.open(source) as pinned:
+        try:
+            yield _stream(pinned.file, source.compression), pinned
+        except _DECODE_ERRORS as error:
+            raise SourceReadError(source.path, f"damaged {source.compression or 'file'}: {error}") from error
+
+
+def _stream(file: Any, compression: str | None) -> io.BufferedIOBase:
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=file)
+    if compression == "zstd":
+        return io.BufferedReader(_ForwardSeek(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")), BLOCK_BYTES)
+    return io.BufferedReader(file, BLOCK_BYTES)  # fsspec files are raw enough
+
+
+class _ForwardSeek(io.RawIOBase):
+    """Lets a decompressing stream skip forward by reading."""
+
+    def __init__(self, stream: pa.CompressedInputStream) -> None:
+        self._stream, self._position = stream, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence != io.SEEK_SET or offset < self._position:
+            msg = "can only skip forward"
+            raise OSError(msg)
+        while self._position < offset:
+            if not self.readinto(memoryview(bytearray(min(BLOCK_BYTES, offset - self._position)))):
+                break
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+class _Cutter:
+    """Finds slice boundaries in blocks of bytes without looking at single lines in Python."""
+
+    def __init__(self, source: SourceFile, limits: CutLimits) -> None:
+        self._source, self._limits = source, limits
+        self._slices: list[Slice] = []
+        self._position = self._start = self._last_end = 0
+        self._row = self._rows = 0
+
+    @property
+    def done(self) -> bool:
+        return self._wanted() == 0
+
+    def _wanted(self) -> int:
+        total = self._limits.total_rows
+        left = self._limits.rows if total is None else min(self._limits.rows, total - self._row)
+        return left - self._rows
+
+    def feed(self, block: bytes) -> None:
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + self._position + 1
+        self._position += len(block)
+        while len(ends) and not self.done:
+            fit = int(np.searchsorted(ends, self._start + self._limits.size_bytes, side="right"))
+            take = min(fit, self._wanted())
+            if take == 0 and self._rows == 0:
+                take = 1  # a line larger than a unit is a unit of its own
+            if take:
+                self._rows += take
+                self._last_end = int(ends[take - 1])
+                ends = ends[take:]
+            if len(ends):
+                self._close()
+
+    def finish(self) -> list[Slice]:
+        if self._last_end < self._position and not self.done:
+            if self._rows and self._position - self._start > self._limits.size_bytes:
+                self._close()
+            self._rows, self._last_end = self._rows + 1, self._position  # the last line has no newline
+        if self._rows or not self._slices:
+            self._close()
+        return self._slices
+
+    def _close(self) -> None:
+        self._slices.append(
+            Slice(
+                source=self._source,
+                first_row=self._row,
+                rows=self._rows,
+                size_bytes=self._last_end - self._start,
+                start=self._start,
+                end=self._last_end,
+            )
+        )
+        self._row, self._rows, self._start = self._row + self._rows, 0, self._last_end
+
+
+def _read_slice(stream: io.BufferedIOBase, piece: Slice, collect: Collector, max_line: int) -> None:
+    kept: dict[str, list[object]] = {name: [] for name in collect.keep}
+    partitions = dict(piece.source.partitions)
+    for offset in range(piece.rows):
+        row = piece.first_row + offset
+        try:
+            line = _read_line(stream, max_line)
+            record = _parse(line.removeprefix(_BOM) if row == 0 else line)
+            values = {name: _keep_value(name, record, partitions, kind) for name, kind in collect.keep.items()}
+        except DeadRowError as error:
+            collect.bury(row, error)
+            continue
+        if collect.add(row, {**partitions, **record}):
+            for name, value in values.items():
+                kept[name].append(value)
+    if stream.tell() != piece.end:
+        raise SourceReadError(piece.source.path, f"{piece} end at byte {stream.tell()}, planned {piece.end}")
+    arrays = [pa.array(kept[name], type=kind) for name, kind in collect.keep.items()]
+    collect.add_keep(pa.table(arrays, names=list(collect.keep)))
+
+
+def _read_line(stream: io.BufferedIOBase, max_line: int) -> bytes:
+    line = stream.readline(max_line)
+    if len(line) < max_line or line.endswith(b"\n"):
+        return line
+    size = len(line)
+    while rest := stream.readline(BLOCK_BYTES):
+        size += len(rest)
+        if rest.endswith(b"\n"):
+            break
+    raise DeadRowError(DeadCode.TOO_LARGE, f"a line of {size} bytes; at most {max_line} are read")
+
+
+def _parse(line: bytes) -> Mapping[str, object]:
+    if not line.strip():
+        raise DeadRowError(DeadCode.EMPTY, "the line is blank")
+    try:
+        record = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_not_json)
+    except UnicodeDecodeError as error:
+        raise DeadRowError(DeadCode.BAD_UTF8, f"invalid UTF-8 at byte {error.start} of the line") from None
+    except (ValueError, RecursionError) as error:
+        raise DeadRowError(DeadCode.BAD_JSON, str(error)) from None
+    if not isinstance(record, dict):
+        raise DeadRowError(DeadCode.BAD_JSON, f"the line holds a {type(record).__name__}, not an object")
+    return record
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        msg = f"key {repeated!r} occurs twice"
+        raise ValueError(msg)
+    return record
+
+
+def _not_json(constant: str) -> NoReturn:
+    msg = f"{constant} is not JSON"
+    raise ValueError(msg)
+
+
+def _keep_value(
+    name: str, record: Mapping[str, object], partitions: Mapping[str, str | None], kind: pa.DataType
+) -> object:
+    value = record[name] if name in record else partitions.get(name)
+    if value is None:
+        return None
+    if pa.types.is_string(kind):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        check_unicode(text)
+        return text
+    try:
+        return pa.scalar(value, type=kind).as_py()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as error:
+        raise DeadRowError(DeadCode.BAD_VALUE, f"column {name!r} is not {kind}: {error}") from None

@@ -1,0 +1,251 @@
+"""Turn raw records into clean rows: text, prompt and id, or a dead letter with its reason.
+
+The row key is (source file, ordinal). Nothing is dropped: each row of a slice ends in `Documents` once,
+as a row or as a dead letter.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pipeline.config import InputConfig, PromptConfig
+from pipeline.exceptions import ConfigError
+from pipeline.records import DeadCode, DeadLetter, Slice
+
+MAX_REASON = 200
+
+
+class DeadRowError(Exception):
+    """Raised while one row is read; becomes its dead letter and never leaves `corpus`."""
+
+    def __init__(self, code: DeadCode, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
+
+
+@dataclass(slots=True, kw_only=True)
+class Documents:
+    """The rows of one unit, column by column, and its dead letters.
+
+    `slice_index` points into the unit's slices; `keep` holds one table a read, row-aligned with the rest
+    when concatenated.
+    """
+
+    slice_index: list[int] = field(default_factory=list)
+    source_row: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+    keep: list[pa.Table] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    def keep_columns(self, types: Mapping[str, pa.DataType]) -> dict[str, pa.Array]:
+        """Return the kept columns, each in one piece."""
+        schema = pa.schema(list(types.items()))
+        table = pa.concat_tables([schema.empty_table(), *self.keep]).combine_chunks()
+        return {name: table.column(name).combine_chunks() for name in types}
+
+    def truncate(self, rows: int, tables: int, dead: int) -> None:
+        """Forget what was added after the given counts."""
+        for column in (self.slice_index, self.source_row, self.texts, self.prompts, self.ids):
+            del column[rows:]
+        del self.keep[tables:]
+        del self.dead[dead:]
+
+
+class Template:
+    """A format string over column names: "{title}: {body}"."""
+
+    def __init__(self, key: str, text: str) -> None:
+        self._parts: list[tuple[str, str | None]] = []
+        try:
+            for literal, name, spec, conversion in string.Formatter().parse(text):
+                if spec or conversion or name == "":
+                    raise ConfigError(key, f"write only column names in braces (got {text!r})")
+                self._parts.append((literal, name))
+        except ValueError as error:
+            raise ConfigError(key, f"is not a template: {error} (got {text!r})") from None
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names in order of their first use."""
+        return list(dict.fromkeys(name for _, name in self._parts if name is not None))
+
+    def fill(self, record: Mapping[str, object]) -> str | None:
+        """Fill in one row; a null column is empty text, and all of them null give None."""
+        values = {name: record[name] for name in self.columns if name in record}
+        missing = [name for name in self.columns if name not in values]
+        if missing:
+            raise DeadRowError(DeadCode.MISSING_TEXT, f"no column {missing[0]!r}")
+        if all(value is None for value in values.values()):
+            return None
+        return "".join(literal + ("" if name is None else _scalar(name, values[name])) for literal, name in self._parts)
+
+
+def _scalar(column: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise DeadRowError(DeadCode.BAD_TYPE, f"column {column!r} holds a {type(value).__name__}")
+
+
+class RowRule:
+    """Which columns make text, prompt and id. Built from the job; the same in every process."""
+
+    def __init__(self, config: InputConfig, prompt: PromptConfig | None = None) -> None:
+        self._config = config
+        self._text = Template("input.text", config.text) if "{" in config.text else None
+        self._prompt: Template | None = None
+        self._prompt_column: str | None = None
+        if prompt is not None and prompt.template is not None:
+            self._prompt = Template("encoder.prompt.template", prompt.template)
+        if prompt is not None:
+            self._prompt_column = prompt.column
+
+    @property
+    def id_column(self) -> str:
+        """The column carried as `id`; optional when the job does not name one."""
+        return self._config.id or "id"
+
+    @property
+    def id_required(self) -> bool:
+        """Whether the job names its id column, so that every file must have it."""
+        return self._config.id is not None
+
+    @property
+    def max_text_bytes(self) -> int:
+        """UTF-8 bytes a text may have."""
+        return self._config.max_text_bytes
+
+    @property
+    def is_template(self) -> bool:
+        """Whether the text is made of several columns."""
+        return self._text is not None
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether each row brings its own prompt."""
+        return self._prompt is not None or self._prompt_column is not None
+
+    @property
+    def text_columns(self) -> list[str]:
+        """Columns the text and the prompt are made of, each once."""
+        columns = self._text.columns if self._text else [self._config.text]
+        columns = columns + (self._prompt.columns if self._prompt else [])
+        columns = columns + ([self._prompt_column] if self._prompt_column else [])
+        return list(dict.fromkeys(columns))
+
+    def text(self, record: Mapping[str, object]) -> str:
+        """Return the row's text.
+
+        Raises:
+            DeadRowError: it is missing, empty, not a string, not Unicode, or too large.
+        """
+        value = self._text.fill(record) if self._text else _required(record, self._config.text)
+        if value is None:
+            raise DeadRowError(DeadCode.EMPTY, "the text is null")
+        if not isinstance(value, str):
+            reason = f"column {self._config.text!r} holds a {type(value).__name__}, not a string"
+            raise DeadRowError(DeadCode.BAD_TYPE, reason)
+        if not value.strip():
+            raise DeadRowError(DeadCode.EMPTY, "the text is empty")
+        size = len(check_unicode(value))
+        if size > self._config.max_text_bytes:
+            reason = f"{size} bytes of text; input.max_text_bytes is {self._config.max_text_bytes}"
+            raise DeadRowError(DeadCode.TOO_LARGE, reason)
+        return value
+
+    def prompt(self, record: Mapping[str, object]) -> str:
+        """Return the row's own prompt, or "" where the job has none per row."""
+        value: object = ""
+        if self._prompt is not None:
+            value = self._prompt.fill(record)
+        elif self._prompt_column is not None:
+            value = _required(record, self._prompt_column)
+        if not isinstance(value, str | None):
+            raise DeadRowError(DeadCode.BAD_TYPE, f"the prompt is a {type(value).__name__}, not a string")
+        check_unicode(value or "")
+        return value or ""
+
+    def row_id(self, record: Mapping[str, object]) -> str | None:
+        """Return the id as text: strings as they are, anything else as JSON; null where absent."""
+        value = record.get(self.id_column)
+        if value is None:
+            return None
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        check_unicode(text)
+        return text
+
+
+def _required(record: Mapping[str, object], column: str) -> object:
+    if column not in record:
+        raise DeadRowError(DeadCode.MISSING_TEXT, f"no column {column!r}")
+    return record[column]
+
+
+def check_unicode(text: str) -> bytes:
+    """Return the text as UTF-8; lone surrogates, which JSON escapes can spell, are not Unicode text."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DeadRowError(DeadCode.BAD_UTF8, f"lone surrogate at character {error.start}") from None
+
+
+class Collector:
+    """Gathers the rows of one unit while its slices are read."""
+
+    def __init__(self, rule: RowRule, keep: Mapping[str, pa.DataType]) -> None:
+        self.rule = rule
+        self.keep = dict(keep)
+        self.documents = Documents()
+        self._slice_index = 0
+        self._mark = (0, 0, 0)
+
+    def take(self) -> Documents:
+        """Hand over what was gathered and start the next unit."""
+        documents, self.documents, self._slice_index, self._mark = self.documents, Documents(), 0, (0, 0, 0)
+        return documents
+
+    def next_slice(self) -> None:
+        """Rows that follow belong to the unit's next slice."""
+        self._slice_index += 1
+        self._mark = (len(self.documents.texts), len(self.documents.keep), len(self.documents.dead))
+
+    def bury_slice(self, piece: Slice, error: DeadRowError) -> None:
+        """Set all rows of the current slice aside, also those already read."""
+        self.documents.truncate(*self._mark)
+        for row in range(piece.first_row, piece.first_row + piece.rows):
+            self.bury(row, error)
+
+    def add(self, row: int, record: Mapping[str, object]) -> bool:
+        """Add one record; False where it became a dead letter."""
+        try:
+            text, prompt, row_id = self.rule.text(record), self.rule.prompt(record), self.rule.row_id(record)
+        except DeadRowError as error:
+            self.bury(row, error)
+            return False
+        documents = self.documents
+        documents.slice_index.append(self._slice_index)
+        documents.source_row.append(row)
+        documents.texts.append(text)
+        documents.prompts.append(prompt)
+        documents.ids.append(row_id)
+        return True
+
+    def bury(self, row: int, error: DeadRowError) -> None:
+        """Set a row aside."""
+        self.documents.dead.append(
+            DeadLetter(slice_index=self._slice_index, row=row, code=error.code, reason=error.reason[:MAX_REASON])
+        )
+
+    def add_keep(self, table: pa.Table) -> None:
+        """Add the kept columns of the rows that were added since the last call."""
+        self.documents.keep.append(table)

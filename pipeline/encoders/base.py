@@ -1,0 +1,101 @@
+"""What an encoder is: a resolved specification, and two halves that work apart.
+
+The preparing half runs in CPU tasks and needs no torch; the encoding half runs in actors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Vectors = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called after each batch with the rows and tokens it held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """A model resolved: all that decides its vectors, plus the folder this node reads it from.
+
+    `files` maps each model file to its sha256. `heads` are the modules after the transformer, in
+    order. `dtype` is that of the forward; pooling and heads are float32.
+    """
+
+    kind: str
+    model: str
+    revision: str | None
+    folder: str
+    files: dict[str, str]
+    model_type: str
+    dimension: int
+    max_seq_length: int
+    lower_case: bool
+    prompt: str
+    heads: list[dict[str, Any]]
+    dtype: str
+    max_batch_tokens: int
+    flops_per_token: int
+
+    def identity(self) -> dict[str, Any]:
+        """Return what goes into the plan: everything but where this node keeps the files."""
+        return {key: value for key, value in asdict(self).items() if key != "folder"}
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any], folder: str) -> EncoderSpec:
+        """Rebuild a spec from a plan on a node that keeps the files in `folder`."""
+        known = {field.name for field in fields(cls)}
+        return cls(folder=folder, **{key: value for key, value in identity.items() if key in known})
+
+    @property
+    def normalized(self) -> bool:
+        """Whether vectors have unit length."""
+        return bool(self.heads) and self.heads[-1]["type"] == "normalize"
+
+    @property
+    def pooling(self) -> str:
+        """The pooling modes, joined by `+`."""
+        return "+".join(self.heads[0]["modes"]) if self.heads and self.heads[0]["type"] == "pooling" else self.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedTexts:
+    """Texts ready to encode, as Arrow columns.
+
+    `rows` has one value a text: `n_tokens` int32 (special tokens included), `truncated` bool, and
+    what else the encoder needs. `token_ids` int32 holds all tokens end to end, or is empty.
+    """
+
+    rows: dict[str, pa.Array]
+    token_ids: pa.Array
+
+    @property
+    def n_tokens(self) -> npt.NDArray[np.int32]:
+        """Tokens of each text, int32 [n]."""
+        return np.asarray(self.rows["n_tokens"])
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> PreparedTexts:
+        """Return only the texts where `keep` is true, bool [n]."""
+        mask = pa.array(keep)
+        tokens = self.token_ids
+        if len(tokens):
+            tokens = tokens.filter(pa.array(np.repeat(keep, self.n_tokens)))
+        return PreparedTexts(rows={name: column.filter(mask) for name, column in self.rows.items()}, token_ids=tokens)
+
+
+class Preparer(Protocol):
+    """The half that runs in CPU tasks."""
+
+    def prepare(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> PreparedTexts:
+        """Tokenize texts, each after its prompt; None takes the spec's prompt for all."""
+
+
+class Encoder(Protocol):
+    """The half that runs in actors."""
+
+    def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
+        """Encode to float32 [n, dimension], in the order given."""

@@ -1,0 +1,73 @@
+"""A deterministic encoder without a model: vectors are a hash of prompt and text.
+
+For tests, dry runs and scale measurements: equal texts give equal vectors, and which text a vector
+belongs to can be checked without any model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
+from pipeline.exceptions import ConfigError
+
+PREFIX = "hashing:"
+MAX_DIMENSION = 8192
+
+
+def resolve(model: str, prompt: str) -> EncoderSpec:
+    """Build the spec of `hashing:DIMENSION`."""
+    size = model.removeprefix(PREFIX)
+    if not size.isdecimal() or not 1 <= int(size) <= MAX_DIMENSION:
+        raise ConfigError("encoder.model", f"write hashing:DIMENSION, 1 to {MAX_DIMENSION} (got {model!r})")
+    return EncoderSpec(
+        kind="hashing",
+        model=model,
+        revision=None,
+        folder="",
+        files={},
+        model_type="hashing",
+        dimension=int(size),
+        max_seq_length=0,
+        lower_case=False,
+        prompt=prompt,
+        heads=[{"type": "normalize"}],
+        dtype="float32",
+        max_batch_tokens=4096,
+        flops_per_token=1,
+    )
+
+
+class HashingEncoder:
+    """Both halves of the hashing encoder; a token is a run of non-space characters."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self._spec = spec
+
+    def prepare(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> PreparedTexts:
+        """Join prompt and text and count words."""
+        if prompts is None:
+            prompts = [self._spec.prompt] * len(texts)
+        full = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+        rows = {
+            "n_tokens": pa.array([len(text.split()) for text in full], pa.int32()),
+            "truncated": pa.array([False] * len(full), pa.bool_()),
+            "text": pa.array(full, pa.large_string()),
+        }
+        return PreparedTexts(rows=rows, token_ids=pa.array([], pa.int32()))
+
+    def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
+        """Hash each text with SHAKE-256 to signed 16-bit values and normalise, float32 [n, dimension]."""
+        size = self._spec.dimension
+        texts = prepared.rows["text"].cast(pa.large_binary())
+        hashed = b"".join(hashlib.shake_256(text.as_py()).digest(2 * size) for text in texts)
+        values = np.frombuffer(hashed, "<i2").reshape(-1, size).astype(np.float32)
+        values[:, 0] += np.float32(0.5)  # never a zero vector
+        if progress is not None:
+            progress(len(values), int(prepared.n_tokens.sum()))
+        vectors: Vectors = values / np.linalg.norm(values, axis=1, keepdims=True)
+        return vectors

@@ -1,0 +1,66 @@
+"""Which precision a model runs in, decided once from its family and the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.exceptions import ModelError
+
+CPU_BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 32_768
+_CPU_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What a node offers: `kind` is cpu or cuda, `bf16` whether it multiplies bfloat16 natively."""
+
+    kind: str
+    bf16: bool
+
+
+def detect(requested: str) -> Device:
+    """Look at this node.
+
+    Raises:
+        ModelError: cuda was asked for and there is none.
+    """
+    if requested != "cpu" and _nvidia_driver():
+        import torch  # two seconds; only where a driver is loaded
+
+        if torch.cuda.is_available():
+            return Device(kind="cuda", bf16=torch.cuda.get_device_capability() >= (8, 0))
+    if requested == "cuda":
+        raise ModelError("cuda", "no CUDA device on this node; set cluster.device: cpu")
+    return Device(kind="cpu", bf16=_cpu_bf16())
+
+
+def resolve_dtype(requested: str, device: Device) -> str:
+    """Return the forward's dtype: as asked, else 16 bits where the device is built for it.
+
+    On GPU fp16: BERT-type activations are bounded by their norms, and fp16 is ten times closer to
+    float32 than bfloat16. On CPU bfloat16 where the processor multiplies it, else float32.
+    """
+    if requested != "auto":
+        return requested
+    if device.kind == "cuda":
+        return "float16"
+    return "bfloat16" if device.bf16 else "float32"
+
+
+def default_batch_tokens(device: Device) -> int:
+    """Return the static token budget of a batch."""
+    return GPU_BATCH_TOKENS if device.kind == "cuda" else CPU_BATCH_TOKENS
+
+
+def _nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
+
+
+def _cpu_bf16() -> bool:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(flags & _CPU_BF16_FLAGS)

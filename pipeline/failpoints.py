@@ -1,0 +1,55 @@
+"""Named places where a test can stop, kill or observe the product.
+
+Off unless EMBATCH_FAILPOINTS is set, for example
+"commit.after_put@unit=3:SIGKILL;encode.mid:append=calls.txt". Actions: raise, SIGKILL, SIGSTOP,
+sleep=SECONDS, append=FILE (one line a hit). `NAMES` is the closed list that tests enumerate.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from pipeline.exceptions import InterruptedRunError
+
+NAMES = (
+    "plan.before_head",
+    "claim.after_create",
+    "read.mid",
+    "encode.start",
+    "encode.mid",
+    "commit.before_put",
+    "commit.after_put",
+    "local.before_link",
+    "local.after_link",
+    "manifest.before_put",
+    "manifest.after_put",
+)
+VARIABLE = "EMBATCH_FAILPOINTS"
+
+
+def hit(name: str, unit: int | None = None) -> None:
+    """Carry out the action the environment asks for at this place, if any."""
+    rules = os.environ.get(VARIABLE)
+    if rules:
+        for rule in rules.split(";"):
+            _apply(rule, name, unit)
+
+
+def _apply(rule: str, name: str, unit: int | None) -> None:
+    place, _, action = rule.partition(":")
+    wanted, _, at_unit = place.partition("@unit=")
+    if wanted != name or (at_unit and int(at_unit) != unit):
+        return
+    verb, _, argument = action.partition("=")
+    if verb == "append":
+        with Path(argument).open("a", encoding="utf-8") as log:
+            log.write(f"{name} {'-' if unit is None else unit} {os.getpid()}\n")
+    elif verb == "sleep":
+        time.sleep(float(argument))
+    elif verb == "raise":
+        raise InterruptedRunError(f"failpoint {name}")
+    else:
+        os.kill(os.getpid(), getattr(signal, verb))

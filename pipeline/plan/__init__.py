@@ -1,0 +1,12 @@
+"""The plan: which rows belong to which unit, decided once and written down create-only.
+
+The same input and configuration give a byte-identical plan on any machine with the same model and device.
+Resume compares what is requested and takes everything resolved from the stored plan.
+"""
+
+from __future__ import annotations
+
+from pipeline.plan.document import Plan, load, publish, shard_key
+from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan
+
+__all__ = ["InputDrift", "Plan", "check_unchanged", "input_drift", "load", "make_plan", "publish", "shard_key"]

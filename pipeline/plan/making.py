@@ -1,0 +1,99 @@
+"""Make a plan from a job, and compare a stored one with the job and the input as they are now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import fingerprint
+from pipeline.config import JobConfig
+from pipeline.corpus import CorpusFiles, Listing
+from pipeline.corpus.files import describe_change
+from pipeline.encoders import registry
+from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.precision import Device
+from pipeline.exceptions import ModelError, PlanChangedError
+from pipeline.plan.document import Plan, build
+from pipeline.plan.units import make_units
+from pipeline.schema import output_schema
+
+UNIT_SECONDS = 8.0
+ASSUMED_ROW_TOKENS = 128
+ASSUMED_FLOPS = {"cpu": 3e11, "cuda": 2e14}
+"""Per replica: round figures that decide how many rows a unit has, not what anything is measured by."""
+MIN_UNIT_ROWS, MAX_UNIT_ROWS = 1024, 16_384
+
+
+def make_plan(config: JobConfig, device: Device) -> Plan:
+    """Discover, inspect, cut and resolve; reads every line file once and writes nothing.
+
+    Raises:
+        ConfigError: a key does not fit the input or the model.
+        SourceError: the input is missing, unreadable, or lacks a column.
+        ModelError: the model's files cannot be used.
+    """
+    listing = CorpusFiles(config.input.uri).discover(config.input.format)
+    spec = registry.resolve(config.encoder, device)
+    asked = config.output.unit_rows
+    unit_rows = default_unit_rows(spec, device) if asked == "auto" else asked
+    units, keep = make_units(config, unit_rows, listing)
+    resolved = {
+        "encoder": spec.identity(),
+        "device": device.kind,
+        "unit_rows": unit_rows,
+        "encoding_version": fingerprint.ENCODING_VERSION,
+    }
+    return build(requested_identity(config), resolved, output_schema(keep, spec.dimension), units)
+
+
+def default_unit_rows(spec: EncoderSpec, device: Device) -> int:
+    """Return a power of two: some seconds of a replica's work, within bounds."""
+    rows = UNIT_SECONDS * ASSUMED_FLOPS[device.kind] / (spec.flops_per_token * ASSUMED_ROW_TOKENS)
+    return int(min(max(2 ** round(rows).bit_length(), MIN_UNIT_ROWS), MAX_UNIT_ROWS))
+
+
+def requested_identity(config: JobConfig) -> dict[str, Any]:
+    """Return what the job asks for, without what never changes the output (name, limits, cluster, target)."""
+    values = config.model_dump(mode="json", exclude={"name", "limits", "cluster"})
+    values["output"].pop("uri")
+    return values
+
+
+def check_unchanged(config: JobConfig, plan: Plan, output: str) -> None:
+    """Refuse to continue a plan with another configuration.
+
+    Raises:
+        PlanChangedError: with one line a key that differs.
+    """
+    changes = fingerprint.differences(plan.requested, requested_identity(config))
+    changes += [] if changes else _model_changes(plan.resolved["encoder"])
+    if plan.resolved["encoding_version"] != fingerprint.ENCODING_VERSION:
+        changes.append(f"encoding_version: {plan.resolved['encoding_version']} -> {fingerprint.ENCODING_VERSION}")
+    if changes:
+        raise PlanChangedError(output, changes)
+
+
+def _model_changes(planned: dict[str, Any]) -> list[str]:
+    try:
+        registry.restore(planned)
+    except ModelError as error:
+        return [f"encoder.model: {error.reason}"]
+    return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputDrift:
+    """How the input differs from the plan: paths that were added, and what happened to planned ones."""
+
+    added: list[str]
+    changed: dict[str, str]
+
+
+def input_drift(plan: Plan, listing: Listing) -> InputDrift:
+    """Compare a fresh listing with the files the plan pinned."""
+    now = {source.path: (source.size, source.etag) for source in listing.sources}
+    planned = {source.path: source for source in plan.sources}
+    changes = {path: describe_change(source, now.get(path)) for path, source in planned.items()}
+    changed = {path: change for path, change in changes.items() if change is not None}
+    added = [] if plan.trial else sorted(now.keys() - planned.keys())
+    return InputDrift(added=added, changed=changed)

@@ -1,0 +1,131 @@
+"""Wire one wave of units: from_items, read tasks, encoding actors, receipts.
+
+CPU replicas take one CPU and read tasks none, capped by their pool; GPU replicas take a GPU and no CPU. So
+lost payloads can always be rebuilt: with both at one CPU a lost node makes the job hang.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from pipeline.exceptions import InterruptedRunError, from_json
+from pipeline.ray_data.encoding import EncodeAndCommit
+from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.reading import read_units
+from pipeline.records import Receipt, Unit
+
+WAVE_UNITS = 20_000
+CALLS_PER_ACTOR = 2
+"""One unit computes while the one before is built and committed."""
+TASK_RETRIES = 5
+ACTOR_RESTARTS = 100
+"""Far above what the ledger lets one unit cause; bounds what else may kill workers."""
+NO_PROGRESS_SECONDS = 4 * 3600
+"""Ray Data's own guard; ours is `limits.stall_seconds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """How many replicas of what kind."""
+
+    replicas: int
+    gpu: bool
+
+
+def waves(units: list[Unit]) -> Iterator[list[Unit]]:
+    """Cut pending units into waves that one dataset can hold, never inside a read group."""
+    wave: list[Unit] = []
+    for _, group in groupby(units, key=lambda unit: unit.group):
+        members = list(group)
+        if wave and len(wave) + len(members) > WAVE_UNITS:
+            yield wave
+            wave = []
+        wave += members
+    if wave:
+        yield wave
+
+
+def receipts(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.ActorHandle) -> Iterator[Receipt]:
+    """Run one wave; yield receipts as units are committed, in any order.
+
+    Raises:
+        PipelineError: the first one that a task or an actor reports.
+        InterruptedRunError: Ray gave up on a worker.
+    """
+    dataset = _dataset(units, order, pool, ledger)
+    try:
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from _parse(block)
+    except ray.exceptions.RayError as error:
+        raise InterruptedRunError(f"Ray gave up: {_first_line(error)}") from error
+
+
+def _dataset(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.ActorHandle) -> ray.data.Dataset:
+    _configure(DataContext.get_current())
+    groups = [
+        {"units": [unit.to_json() for unit in members]} for _, members in groupby(units, key=lambda unit: unit.group)
+    ]
+    with warnings.catch_warnings():
+        # finite retries have no named arguments yet; Ray is pinned
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        source = ray.data.from_items(groups, override_num_blocks=len(groups))
+        prepared = source.map_batches(
+            read_units,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_kwargs={"order": order},
+            num_cpus=1 if pool.gpu else 0,
+            compute=TaskPoolStrategy(size=2 * pool.replicas + 2),
+            max_retries=TASK_RETRIES,
+        )
+        return prepared.map_batches(
+            EncodeAndCommit,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_constructor_kwargs={"order": order, "ledger": ledger},
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=max(pool.replicas, 1),
+                initial_size=pool.replicas,
+                max_tasks_in_flight_per_actor=2 * CALLS_PER_ACTOR,
+                max_concurrent_calls_per_actor=CALLS_PER_ACTOR,
+                enable_true_multi_threading=True,
+            ),
+            max_restarts=ACTOR_RESTARTS,
+            max_task_retries=ACTOR_RESTARTS,
+            **_resources(pool),
+        )
+
+
+def _resources(pool: Pool) -> dict[str, Any]:
+    return {"num_gpus": 1, "num_cpus": 0} if pool.gpu else {"num_cpus": 1}
+
+
+def _configure(context: DataContext) -> None:
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = 0
+    context.max_consecutive_actor_init_deaths = 3
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.target_max_block_size = 1  # one block a unit: what is in flight is counted in units
+    context.execution_options.preserve_order = False
+
+
+def _parse(block: pa.Table) -> Iterable[Receipt]:
+    for text, error in zip(block.column("receipt").to_pylist(), block.column("error").to_pylist(), strict=True):
+        if error is not None:
+            raise from_json(error)
+        yield Receipt(**json.loads(text))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,143 @@
+"""The actor: encode a unit, build its shard, commit it, return the receipt.
+
+A lock holds only the device part, so that one unit's build and commit run under the next one's forward.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+
+from pipeline import failpoints, shard
+from pipeline.checkpoint.commits import commit, read_receipt
+from pipeline.encoders.base import Vectors
+from pipeline.encoders.registry import build_encoder, restore
+from pipeline.exceptions import ModelError, PipelineError, PoisonUnitError, to_json
+from pipeline.plan import shard_key
+from pipeline.ray_data import payload
+from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.payload import Payload
+from pipeline.records import DeadCode, Receipt, Unit
+from pipeline.schema import decode_schema
+from pipeline.storage import open_store
+
+RECEIPT_SCHEMA = pa.schema([("unit", pa.int64()), ("receipt", pa.string()), ("error", pa.string())])
+
+
+class EncodeAndCommit:
+    """One encoder replica. Called by Ray Data with one row, one unit, at a time from two threads."""
+
+    def __init__(self, order: WorkOrder, ledger: ray.actor.ActorHandle) -> None:
+        self._order, self._ledger = order, ledger
+        self._schema = decode_schema(order.schema)
+        self._store = open_store(order.config.output.uri)
+        self._device = threading.Lock()
+        self._failure: PipelineError | None = None
+        try:
+            self._spec = restore(order.encoder)
+            self._encoder = build_encoder(self._spec, order.device, order.threads)
+        except PipelineError as error:
+            # an exception here would make Ray try again; this one goes to the driver with the first unit
+            self._failure = error
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Encode and commit the unit in a table of one row; errors travel as data."""
+        unit = Unit.from_json(batch.column("unit")[0].as_py())
+        error, receipt = batch.column("error")[0].as_py(), None
+        if error is None:
+            try:
+                receipt = self._unit(unit, batch)
+            except PipelineError as failure:
+                error = to_json(failure)
+        self._ledger.end.remote(unit.number)
+        values = [unit.number, json.dumps(asdict(receipt)) if receipt else None, error]
+        return pa.table([pa.array([value]) for value in values], names=RECEIPT_SCHEMA.names).cast(RECEIPT_SCHEMA)
+
+    def _unit(self, unit: Unit, batch: pa.Table) -> Receipt:
+        if self._failure is not None:
+            raise self._failure
+        attempt = ray.get(self._ledger.begin.remote(unit.number))
+        allowed = self._order.config.limits.unit_attempts
+        if attempt > allowed:
+            raise PoisonUnitError(unit.number, allowed, [str(piece) for piece in unit.slices])
+        key = shard_key(self._order.plan_id, unit.number)
+        # a retried unit may be committed: its worker died after the write
+        present = read_receipt(self._store, key, self._order.plan_id) if attempt > 1 else None
+        return present or self._encode_and_commit(unit, key, payload.from_row(batch))
+
+    def _encode_and_commit(self, unit: Unit, key: str, work: Payload) -> Receipt:
+        started = time.perf_counter()
+        with self._device:
+            waited = time.perf_counter()
+            failpoints.hit("encode.start", unit.number)
+            vectors = self._encoder.encode(
+                work.prepared, lambda rows, tokens: self._ledger.advance.remote(unit.number, rows, tokens)
+            )
+            failpoints.hit("encode.mid", unit.number)
+        encoded = time.perf_counter()
+        self._check_shape(vectors, len(work.source_row))
+        made = self._build(unit, key, work, vectors)
+        receipt = commit(self._store, made, self._order.plan_id)
+        seconds = {
+            "read": work.read_seconds,
+            "wait": waited - started,
+            "encode": encoded - waited,
+            "commit": time.perf_counter() - encoded,
+        }
+        return replace(receipt, seconds={name: round(value, 4) for name, value in seconds.items()})
+
+    def _check_shape(self, vectors: Vectors, rows: int) -> None:
+        expected = (rows, self._spec.dimension)
+        if vectors.shape != expected or vectors.dtype != np.float32:
+            raise ModelError(self._spec.model, f"returned {vectors.dtype} {vectors.shape}, not float32 {expected}")
+
+    def _build(self, unit: Unit, key: str, work: Payload, vectors: Vectors) -> shard.Shard:
+        good = _usable(vectors, normalized=self._spec.normalized)
+        table = self._table(unit, work, vectors).filter(pa.array(good))
+        info = shard.ShardInfo(plan_id=self._order.plan_id, unit=unit.number, description=self._order.description)
+        return shard.build(info, key, table, _dead_table(unit, work, good))
+
+    def _table(self, unit: Unit, work: Payload, vectors: Vectors) -> pa.Table:
+        columns = {
+            "id": work.ids.cast(pa.string()),
+            **work.keep,
+            "embedding": pa.FixedSizeListArray.from_arrays(
+                pa.array(vectors.reshape(-1)), type=self._schema.field("embedding").type
+            ),
+            "n_tokens": work.prepared.rows["n_tokens"],
+            "truncated": work.prepared.rows["truncated"],
+            "source_file": pa.array(_sources(unit), pa.string()).take(work.slice_index),
+            "source_row": work.source_row,
+        }
+        return pa.table([columns[name] for name in self._schema.names], schema=self._schema)
+
+
+def _usable(vectors: Vectors, *, normalized: bool) -> npt.NDArray[np.bool_]:
+    """Tell for each vector whether it is finite and not zero (normalised: of length 1), bool [n]."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    good: npt.NDArray[np.bool_] = np.isfinite(norms) & (norms > 0)
+    if normalized:
+        good &= np.abs(norms - 1) < 1e-3
+    return good
+
+
+def _sources(unit: Unit) -> list[str]:
+    return [piece.source.path for piece in unit.slices]
+
+
+def _dead_table(unit: Unit, work: Payload, good: npt.NDArray[np.bool_]) -> pa.Table:
+    sources = _sources(unit)
+    letters = [
+        (letter["slice_index"], letter["row"], letter["code"], letter["reason"]) for letter in work.dead.to_pylist()
+    ]
+    slices, rows = work.slice_index.to_numpy(), work.source_row.to_numpy()
+    reason = "the encoder returned a vector that is not finite or has no length"
+    letters += [(int(slices[row]), int(rows[row]), str(DeadCode.BAD_VECTOR), reason) for row in np.flatnonzero(~good)]
+    return shard.dead_table([(sources[index], row, code, reason) for index, row, code, reason in sorted(letters)])

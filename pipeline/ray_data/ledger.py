@@ -1,0 +1,58 @@
+"""A small actor beside the driver: what moves inside long units, and how often each unit was tried."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them."""
+
+    moves: int
+    active: dict[int, int]
+    tokens: dict[int, int]
+
+
+class Ledger:
+    """Counts; decides nothing."""
+
+    def __init__(self) -> None:
+        self._attempts: Counter[int] = Counter()
+        self._rows: dict[int, int] = {}
+        self._tokens: dict[int, int] = {}
+        self._moves = 0
+
+    def begin(self, unit: int) -> int:
+        """Note that a unit is being encoded; return the number of this attempt, from 1."""
+        self._moves += 1
+        self._attempts[unit] += 1
+        self._rows[unit] = self._tokens[unit] = 0
+        return self._attempts[unit]
+
+    def advance(self, unit: int, rows: int, tokens: int) -> None:
+        """Note a finished batch."""
+        self._moves += 1
+        if unit in self._rows:
+            self._rows[unit] += rows
+            self._tokens[unit] += tokens
+
+    def end(self, unit: int) -> None:
+        """Note that a unit's receipt is on its way."""
+        self._moves += 1
+        self._rows.pop(unit, None)
+        self._tokens.pop(unit, None)
+
+    def pulse(self) -> Pulse:
+        """Return a snapshot."""
+        return Pulse(moves=self._moves, active=dict(self._rows), tokens=dict(self._tokens))
+
+
+def start_ledger() -> ray.actor.ActorHandle:
+    """Start the ledger on the driver's node, where it dies with the driver and not before."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()

@@ -1,0 +1,22 @@
+"""What every task and actor of a run is told: small, picklable, without credentials or weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import JobConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOrder:
+    """One run's orders. Workers build their own stores, readers and encoders from it."""
+
+    config: JobConfig
+    plan_id: str
+    encoder: dict[str, Any]
+    schema: str
+    description: dict[str, str]
+    device: str
+    threads: int
+    skip_changed: bool

@@ -1,0 +1,110 @@
+"""The read task: open a read group's files, clean and tokenize, emit one row a unit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
+from pipeline.corpus.rows import Collector, DeadRowError
+from pipeline.encoders.base import Preparer
+from pipeline.encoders.registry import build_preparer, restore
+from pipeline.exceptions import PipelineError, SourceChangedError
+from pipeline.ray_data import payload
+from pipeline.ray_data.order import WorkOrder
+from pipeline.records import DeadCode, DeadLetter, Slice, SourceFile, Unit
+from pipeline.schema import decode_schema, kept_columns
+
+
+def read_units(batch: pa.Table, order: WorkOrder) -> Iterator[pa.Table]:
+    """Yield one row a unit of a read group, in order; the first error ends the group and travels as data."""
+    units = [Unit.from_json(text) for text in batch.column("units")[0].as_py()]
+    group = _ReadGroup(order, units)
+    for unit in units:
+        started = time.perf_counter()
+        try:
+            documents = group.read(unit)
+            row = _prepared_row(unit, documents, order, started)
+        except PipelineError as error:
+            yield payload.error_row(unit, error)
+            return
+        yield row
+
+
+class _ReadGroup:
+    """Reads the units of one group in order, each file in one pass."""
+
+    def __init__(self, order: WorkOrder, units: list[Unit]) -> None:
+        self._files = CorpusFiles(order.config.input.uri)
+        self._skip_changed = order.skip_changed
+        rule = RowRule(order.config.input, order.config.encoder.prompt)
+        self._collect = Collector(rule, kept_columns(decode_schema(order.schema)))
+        pieces = [piece for unit in units for piece in unit.slices]
+        runs = groupby(pieces, key=lambda piece: piece.source)
+        self._read = (piece for source, run in runs for piece in self._read_run(source, list(run)))
+
+    def read(self, unit: Unit) -> Documents:
+        """Read the next unit."""
+        for _ in unit.slices:
+            next(self._read)
+            self._collect.next_slice()
+        return self._collect.take()
+
+    def _read_run(self, source: SourceFile, run: list[Slice]) -> Iterator[Slice]:
+        """Read consecutive slices of one file; with --skip-changed those of a changed file are set aside."""
+        done = 0
+        try:
+            for piece in READERS[source.format].read(self._files, iter(run), self._collect):
+                done += 1
+                yield piece
+        except SourceChangedError as error:
+            if not self._skip_changed:
+                raise
+            for piece in run[done:]:
+                self._collect.bury_slice(piece, DeadRowError(DeadCode.SOURCE_CHANGED, error.changes[0]))
+                yield piece
+
+
+def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, started: float) -> pa.Table:
+    preparer = _preparer(json.dumps(order.encoder))
+    per_row = RowRule(order.config.input, order.config.encoder.prompt).has_prompts
+    prepared = preparer.prepare(documents.texts, documents.prompts if per_row else None)
+    keep = documents.keep_columns(kept_columns(decode_schema(order.schema)))
+    if order.config.text.long == "reject":
+        fits = ~np.asarray(prepared.rows["truncated"].to_numpy(zero_copy_only=False))
+        keep = {name: column.filter(pa.array(fits)) for name, column in keep.items()}
+        prepared = prepared.select(fits)
+        documents = _reject(documents, fits, order)
+    return payload.to_row(unit, documents, keep, prepared, time.perf_counter() - started)
+
+
+def _reject(documents: Documents, fits: np.ndarray[tuple[int], np.dtype[np.bool_]], order: WorkOrder) -> Documents:
+    reason = f"more than {order.encoder['max_seq_length']} tokens"
+    too_long = [
+        DeadLetter(
+            slice_index=documents.slice_index[row],
+            row=documents.source_row[row],
+            code=DeadCode.TOO_LONG,
+            reason=reason,
+        )
+        for row in np.flatnonzero(~fits)
+    ]
+    rows = np.flatnonzero(fits)
+    return Documents(
+        slice_index=[documents.slice_index[row] for row in rows],
+        source_row=[documents.source_row[row] for row in rows],
+        ids=[documents.ids[row] for row in rows],
+        dead=documents.dead + too_long,
+    )
+
+
+@lru_cache(maxsize=1)
+def _preparer(identity: str) -> Preparer:
+    """Build the tokenizer once a process."""
+    return build_preparer(restore(json.loads(identity)))

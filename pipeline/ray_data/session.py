@@ -1,0 +1,94 @@
+"""Start a local Ray or join the one that was asked for, quietly, and say what it offers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from pipeline.config import ClusterConfig
+from pipeline.encoders.precision import Device, detect
+from pipeline.exceptions import ConfigError, InterruptedRunError
+
+LOCAL_OBJECT_STORE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A Ray cluster in use."""
+
+    local: bool
+    cpus: int
+    gpus: int
+    memory_bytes: int
+
+
+def is_local(config: ClusterConfig) -> bool:
+    """Tell whether the run brings its own Ray: no address in the job nor in RAY_ADDRESS."""
+    return config.address == "local" or (config.address == "auto" and not os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[Session]:
+    """Hold a connection to Ray; a local one ends with the block.
+
+    Raises:
+        ConfigError: the address cannot be reached, or a cluster needs `cluster.device`.
+    """
+    local = is_local(config)
+    if not local and config.device == "auto":
+        raise ConfigError("cluster.device", "set cpu or cuda: the driver's own devices say nothing of a cluster's")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    try:
+        if local:
+            _start_local()
+        else:
+            address = None if config.address == "auto" else config.address
+            ray.init(address=address or os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError("cluster.address", f"cannot start or reach Ray: {error}") from error
+    try:
+        yield _describe(local=local)
+    finally:
+        ray.shutdown()
+
+
+def probe_device(config: ClusterConfig, session: Session) -> Device:
+    """Look at the device of a node that will encode: this one for a local Ray, else a worker's."""
+    if session.local:
+        return detect(config.device)
+    gpus = 1 if config.device == "cuda" else 0
+    probe = ray.remote(detect).options(num_cpus=1, num_gpus=gpus)
+    try:
+        found: Device = ray.get(probe.remote(config.device))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    return found
+
+
+def _start_local() -> None:
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+    )
+
+
+def _describe(*, local: bool) -> Session:
+    resources = ray.cluster_resources()
+    session = Session(
+        local=local,
+        cpus=int(resources.get("CPU", 0)),
+        gpus=int(resources.get("GPU", 0)),
+        memory_bytes=int(resources.get("memory", 0)),
+    )
+    if session.cpus < 1:
+        raise InterruptedRunError("the Ray cluster offers no CPU")
+    return session

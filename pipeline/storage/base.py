@@ -1,0 +1,83 @@
+"""What a store promises, the keys it takes, and how a URI becomes a filesystem."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import fsspec
+
+from pipeline.exceptions import ConfigError
+
+_SAFE_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """One object of a listing; `etag` changes when its bytes do."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class Store(Protocol):
+    """A prefix that holds one output.
+
+    Every call may raise `ConfigError` (permission denied, no bucket) or `StorageError` (the store did not
+    answer after all retries).
+    """
+
+    uri: str
+
+    def read(self, key: str) -> bytes | None:
+        """Read a whole object, or None where there is none."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Publish an object whole; False where the key is already taken."""
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Overwrite an object: heartbeats and the convenience report only."""
+
+    def head(self, key: str) -> StoredObject | None:
+        """Describe one object, or None where there is none."""
+
+    def list(self, prefix: str) -> list[StoredObject]:
+        """List everything below a folder ("" for all), in order of the key."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; only `clean` calls this."""
+
+
+def check_key(key: str) -> str:
+    """Return a key that cannot leave the prefix; keys are made of unit numbers and hashes only."""
+    if not _SAFE_KEY.fullmatch(key):
+        msg = f"not a storage key: {key!r}"
+        raise ValueError(msg)
+    return key
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return the protocol and the path; a local path becomes absolute, its links unresolved."""
+    protocol, separator, rest = uri.partition("://")
+    if separator and protocol not in ("file", "local"):
+        return protocol, rest
+    return "file", os.path.abspath(rest if separator else uri)  # noqa: PTH100 - resolve() would follow links
+
+
+def open_filesystem(uri: str) -> tuple[Any, str]:
+    """Open the fsspec filesystem behind a URI with listing caches off, and the path on it.
+
+    Raises:
+        ConfigError: the protocol is unknown or its package is not installed.
+    """
+    protocol, path = split_uri(uri)
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol in ("s3", "s3a"):
+        options |= {"default_cache_type": "readahead", "default_block_size": 8 << 20}
+    try:
+        return fsspec.filesystem(protocol, **options), path.rstrip("/") or "/"
+    except (ValueError, ImportError) as error:
+        raise ConfigError(uri, f"no filesystem for {protocol}://: {error}") from None
