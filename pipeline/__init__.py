@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.config import JobConfig as JobConfig
+    from pipeline.embeddings import read_embeddings as read_embeddings
+    from pipeline.plan import make_plan as make_plan
+    from pipeline.report import RunReport as RunReport
     from pipeline.run import RunOptions as RunOptions
-    from pipeline.run import RunReport as RunReport
     from pipeline.run import run as run
 
 _PUBLIC = {
     "JobConfig": "pipeline.config",
     "RunOptions": "pipeline.run",
-    "RunReport": "pipeline.run",
+    "RunReport": "pipeline.report",
+    "make_plan": "pipeline.plan",
+    "read_embeddings": "pipeline.embeddings",
     "run": "pipeline.run",
 }
 __all__ = list(_PUBLIC)

@@ -79,17 +79,25 @@ class PromptConfig(Section):
             raise ValueError(msg)
         return self
 
+    @property
+    def per_row(self) -> bool:
+        """Whether each row brings its own prompt."""
+        return self.template is not None or self.column is not None
+
 
 class EncoderConfig(Section):
     """The model and everything about it that changes the vectors."""
 
     model: str
-    """A hub id, a local folder, `packaged:all-MiniLM-L6-v2`, or `hashing:64` (no model, for tests)."""
+    """A hub id, a folder, a URI (`s3://models/gte-small/`), `packaged:all-MiniLM-L6-v2`, or `hashing:64` for tests."""
     revision: str | None = None
     """The hub revision; when absent, the current commit is pinned in the plan."""
     prompt: PromptConfig | None = None
     """Put before each text; a bare string is its text."""
-    pooling: Literal["auto", "mean", "cls", "max", "mean_sqrt_len_tokens"] = "auto"
+    prompt_pooling: Literal["auto", "include", "exclude", "instructor"] = "auto"
+    """Whether pooling sees the prompt's tokens, or leaves them out, or does so by INSTRUCTOR's rule; `auto` goes by
+    the model's files, then its name."""
+    pooling: Literal["auto", "mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"] = "auto"
     """`auto` takes the model's own; needed where its folder does not say."""
     max_seq_length: PositiveInt | None = None
     """Tokens a text, special tokens included; the model's own when absent."""
@@ -97,6 +105,13 @@ class EncoderConfig(Section):
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
     max_batch_tokens: PositiveInt | Literal["auto"] = "auto"
     """Padded tokens a batch; `auto` is a static default, recorded in the plan."""
+    convert_pickle: bool = False
+    """Convert weights published only as pickles to safetensors, once a node, in a process of its own."""
+
+    @field_validator("model")
+    @classmethod
+    def _no_credentials(cls, model: str) -> str:
+        return _refuse_credentials(model)
 
     @field_validator("prompt", mode="before")
     @classmethod

@@ -2,7 +2,8 @@
 
 Off unless EMBATCH_FAILPOINTS is set, for example
 "commit.after_put@unit=3:SIGKILL;encode.mid:append=calls.txt". Actions: raise, SIGKILL, SIGSTOP,
-sleep=SECONDS, append=FILE (one line a hit). `NAMES` is the closed list that tests enumerate.
+sleep=SECONDS, append=FILE (one line a hit), and once=FILE,SIGNAL, which only the first process to create FILE
+carries out. `NAMES` is the closed list of places.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.exceptions import InterruptedRunError
@@ -49,7 +51,12 @@ def _apply(rule: str, name: str, unit: int | None) -> None:
             log.write(f"{name} {'-' if unit is None else unit} {os.getpid()}\n")
     elif verb == "sleep":
         time.sleep(float(argument))
+    elif verb == "once":
+        file, _, name = argument.partition(",")
+        with suppress(FileExistsError):
+            Path(file).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.Signals[name])
     elif verb == "raise":
         raise InterruptedRunError(f"failpoint {name}")
     else:
-        os.kill(os.getpid(), getattr(signal, verb))
+        os.kill(os.getpid(), signal.Signals[verb])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import schema
+from pipeline import plan as plans
+from pipeline import planning, schema
 from pipeline.checkpoint import claims, commits, manifest, receipts
-from pipeline.checkpoint.manifest import Totals
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import registry
@@ -24,16 +23,17 @@ from pipeline.exceptions import (
     PipelineError,
     SourceChangedError,
 )
-from pipeline.fingerprint import canonical_json, sha256
-from pipeline.plan import Plan, check_unchanged, input_drift, load, make_plan, publish
+from pipeline.plan import Plan
 from pipeline.ray_data import dataset
 from pipeline.ray_data.dataset import Pool
 from pipeline.ray_data.driving import drive
 from pipeline.ray_data.order import WorkOrder
-from pipeline.ray_data.session import Session, probe_device, ray_session
+from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
+from pipeline.report import RunReport, describe, output_totals, run_totals
 from pipeline.storage import open_store
-from pipeline.telemetry import Listener, Meter, Progress, Silent
+from pipeline.telemetry import Listener, Silent
+from pipeline.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -50,27 +50,6 @@ class RunOptions:
     single_writer: bool = False
     skip_changed: bool = False
     fail_on_empty: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """What a run did. `totals` are of the whole output, `this_run` of what this run encoded itself."""
-
-    name: str
-    output: str
-    run: int | None
-    plan_id: str
-    complete: bool
-    exit_code: int
-    error: str | None
-    trial: bool
-    totals: dict[str, Any]
-    this_run: dict[str, Any]
-    content_digest: str | None
-    encoder: dict[str, Any]
-    device: str
-    replicas: int
-    warnings: list[str] = field(default_factory=list)
 
 
 def run(config: JobConfig, options: RunOptions = RunOptions(), listener: Listener | None = None) -> RunReport:
@@ -100,7 +79,7 @@ class _Run:
         self._head: dict[str, Any] | None = None
 
     def execute(self) -> RunReport:
-        self._plan = load(self._store)
+        self._plan = plans.load(self._store)
         if self._plan is None:
             self._refuse_foreign_output()
         else:
@@ -111,12 +90,13 @@ class _Run:
             claims.require_create_only(self._store)
         claim = claims.acquire(self._store, takeover=self._options.takeover)
         with claims.held(claim, lambda error: asdict(self._report(claim.run, error))):
-            with ExitStack() as stack:
-                session = stack.enter_context(ray_session(self._config.cluster))
-                if self._plan is None:
-                    self._plan = make_plan(self._config, probe_device(self._config.cluster, session))
-                    publish(self._store, self._plan)
-                self._encode(self._plan, claim, session)
+            if self._plan is None:
+                self._plan = planning.make(self._config)
+                plans.publish(self._store, self._plan)
+            self._load_receipts(self._plan)
+            if len(self._receipts) < len(self._plan.units):
+                with ray_session(self._config.cluster) as session:
+                    self._encode(self._plan, claim, session)
             self._finish(self._plan)
         return self._report(claim.run, None)
 
@@ -127,8 +107,8 @@ class _Run:
                 raise ForeignOutputError(self._store.uri, stored.key)
 
     def _refuse_changes(self, plan: Plan) -> None:
-        check_unchanged(self._config, plan, self._store.uri)
-        drift = input_drift(plan, CorpusFiles(self._config.input.uri).discover(self._config.input.format))
+        plans.check_unchanged(self._config, plan, self._store.uri)
+        drift = plans.input_drift(plan, CorpusFiles(self._config.input.uri).discover(self._config.input.format))
         if drift.added:
             self._warn(f"{len(drift.added)} files appeared after the plan and are not included: {drift.added[0]}, …")
         if drift.changed and not self._options.skip_changed:
@@ -149,16 +129,18 @@ class _Run:
         self._earlier = set(self._receipts)
         return True
 
-    def _encode(self, plan: Plan, claim: claims.Claim, session: Session) -> None:
+    def _load_receipts(self, plan: Plan) -> None:
         present = commits.committed(self._store, plan.plan_id)
         self._receipts = receipts.load(self._store, plan.plan_id, present)
         self._earlier = set(self._receipts)
+
+    def _encode(self, plan: Plan, claim: claims.Claim, session: Session) -> None:
         pending = [unit for unit in plan.units if unit.number not in self._receipts]
         order = self._order(plan, session)
         pool = Pool(replicas=self._replicas, gpu=order.device == "cuda")
-        meter, tracker = Meter(), _Tracker(plan, self._receipts)
-        claim.report_with(lambda: asdict(tracker.progress(meter)))
-        self._listener.planned(tracker.progress(meter), lost_work_units=pool.replicas * dataset.CALLS_PER_ACTOR)
+        tracker = Tracker(plan, self._receipts)
+        claim.report_with(lambda: asdict(tracker.progress()))
+        self._listener.planned(tracker.progress(), lost_work_units=pool.replicas * dataset.CALLS_PER_ACTOR)
         log = receipts.ReceiptLog(self._store, claim.run, RECEIPTS_A_BATCH)
         began = time.monotonic()
         try:
@@ -166,8 +148,8 @@ class _Run:
                 if event.receipt is not None:
                     self._receipts[event.receipt.unit] = event.receipt
                     log.add(event.receipt)
-                tracker.update(event.receipt, event.tokens_in_flight, event.rows_in_flight)
-                self._listener.progressed(tracker.progress(meter))
+                tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
+                self._listener.progressed(tracker.progress())
                 if claim.lost.is_set():
                     raise OutputOwnedError(self._store.uri, "a newer run that took over")
         finally:
@@ -225,86 +207,23 @@ class _Run:
         self._listener.warned(message)
 
     def _report(self, run_number: int | None, error: BaseException | None) -> RunReport:
-        plan = self._plan
-        now = [receipt for unit, receipt in self._receipts.items() if unit not in self._earlier]
-        resolved = plan.resolved if plan else {}
+        encoded = [receipt for unit, receipt in self._receipts.items() if unit not in self._earlier]
         return RunReport(
             name=self._config.name,
             output=self._store.uri,
             run=run_number,
-            plan_id=plan.plan_id if plan else "",
+            plan_id=self._plan.plan_id if self._plan else "",
             complete=self._head is not None and error is None,
             exit_code=exit_code(error),
             error=None if error is None else str(error) or type(error).__name__,
-            trial=plan.trial if plan else False,
-            totals=_totals(manifest.total(list(self._receipts.values())), plan),
-            this_run=self._this_run(now),
+            trial=self._plan.trial if self._plan else False,
+            totals=output_totals(list(self._receipts.values()), self._plan),
+            this_run=run_totals(encoded, time.monotonic() - self._started, self._encoding_seconds),
             content_digest=self._head["content_digest"] if self._head and error is None else None,
-            encoder=resolved.get("encoder", {}),
-            device=resolved.get("device", ""),
+            encoder=self._plan.resolved["encoder"] if self._plan else {},
+            device=self._plan.resolved["device"] if self._plan else "",
             replicas=self._replicas,
             warnings=self._warnings,
-        )
-
-    def _this_run(self, now: list[Receipt]) -> dict[str, Any]:
-        totals = manifest.total(now)
-        seconds = self._encoding_seconds
-        stages = {name for receipt in now for name in receipt.seconds}
-        return {
-            "units": totals.units,
-            "rows": totals.rows_in,
-            "tokens": totals.tokens,
-            "seconds": round(time.monotonic() - self._started, 2),
-            "encoding_seconds": round(seconds, 2),
-            "rows_per_s": round(totals.rows_in / seconds, 1) if seconds else 0.0,
-            "tokens_per_s": round(totals.tokens / seconds, 1) if seconds else 0.0,
-            "stage_seconds": {
-                name: round(sum(receipt.seconds.get(name, 0.0) for receipt in now), 2) for name in sorted(stages)
-            },
-        }
-
-
-class _Tracker:
-    """Counts what is done, committed units and those in flight."""
-
-    def __init__(self, plan: Plan, done: dict[int, Receipt]) -> None:
-        self._plan = plan
-        self._bytes = {unit.number: unit.size_bytes for unit in plan.units}
-        self._bytes_total = sum(self._bytes.values())
-        self._rows_total = plan.rows
-        self._units = self._rows = self._dead = self._tokens = self._done_bytes = 0
-        self._rows_in_flight = self._tokens_in_flight = 0
-        for receipt in done.values():
-            self._add(receipt)
-
-    def _add(self, receipt: Receipt) -> None:
-        self._units += 1
-        self._rows += receipt.rows_in
-        self._dead += receipt.rows_dead
-        self._tokens += receipt.tokens
-        self._done_bytes += self._bytes[receipt.unit]
-
-    def update(self, receipt: Receipt | None, tokens_in_flight: int, rows_in_flight: int) -> None:
-        if receipt is not None:
-            self._add(receipt)
-        self._rows_in_flight, self._tokens_in_flight = rows_in_flight, tokens_in_flight
-
-    def progress(self, meter: Meter) -> Progress:
-        rows, tokens = self._rows + self._rows_in_flight, self._tokens + self._tokens_in_flight
-        rows_s, tokens_s, bytes_s = meter.rates(time.monotonic(), rows, tokens, self._done_bytes)
-        left = self._bytes_total - self._done_bytes
-        return Progress(
-            units_done=self._units,
-            units_total=len(self._plan.units),
-            rows_done=rows,
-            rows_total=self._rows_total,
-            rows_dead=self._dead,
-            tokens_done=tokens,
-            bytes_done=self._done_bytes,
-            bytes_total=self._bytes_total,
-            rows_per_s=rows_s,
-            tokens_per_s=tokens_s,
-            left_seconds=left / bytes_s if bytes_s else None,
         )
 
 
@@ -317,23 +236,6 @@ def exit_code(error: BaseException | None) -> int:
     return InterruptedRunError.exit_code if isinstance(error, KeyboardInterrupt) else PipelineError.exit_code
 
 
-def describe(plan: Plan) -> dict[str, str]:
-    """Return how vectors were made, as flat text for shard footers."""
-    spec = registry.spec_of(plan.resolved["encoder"])
-    return {
-        "model": spec.model,
-        "revision": spec.revision or "",
-        "dimension": str(spec.dimension),
-        "dtype": spec.dtype,
-        "pooling": spec.pooling,
-        "normalized": str(spec.normalized).lower(),
-        "prompt": spec.prompt,
-        "max_seq_length": str(spec.max_seq_length),
-        "trial": str(plan.trial).lower(),
-        "fingerprint": sha256(canonical_json({"requested": plan.requested, "resolved": plan.resolved})),
-    }
-
-
 def _replicas(config: JobConfig, session: Session, device: str, weights: int) -> int:
     if config.cluster.replicas != "auto":
         return config.cluster.replicas
@@ -341,8 +243,3 @@ def _replicas(config: JobConfig, session: Session, device: str, weights: int) ->
         return max(session.gpus, 1)
     fitting = session.memory_bytes // (WEIGHT_COPIES * weights) if weights else session.cpus
     return max(min(session.cpus, fitting), 1)
-
-
-def _totals(totals: Totals, plan: Plan | None) -> dict[str, Any]:
-    planned = {"units_planned": len(plan.units), "rows_planned": plan.rows} if plan else {}
-    return {**planned, **asdict(totals), "rows_dead": totals.rows_dead}

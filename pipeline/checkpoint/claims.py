@@ -7,6 +7,7 @@ decision here reads a wall clock.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import socket
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import failpoints
-from pipeline.exceptions import NoCreateOnlyError, OutputOwnedError
+from pipeline.exceptions import NoCreateOnlyError, OutputOwnedError, PipelineError
 from pipeline.fingerprint import canonical_json
 from pipeline.storage import Store
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "_job/runs"
 PROBE = "_job/probe"
@@ -72,15 +75,20 @@ class Claim:
         self._thread.join(timeout=2 * self._interval)
         data = json.dumps(report, indent=2, ensure_ascii=False).encode()
         self._store.create(_key(self.run, "report.json"), data)
-        self._store.replace("_job/report.json", data)
+        if not self.lost.is_set():
+            self._store.replace("_job/report.json", data)
 
     def _beat(self) -> None:
         beats = 0
         while not self._stop.wait(self._interval if beats else 0):
             beats += 1
-            self._store.replace(_key(self.run, "hb"), canonical_json({"beat": beats, **self._status()}))
-            if self._store.head(_key(self.run + 1, "json")) is not None:
-                self.lost.set()
+            try:
+                self._store.replace(_key(self.run, "hb"), canonical_json({"beat": beats, **self._status()}))
+                if self._store.head(_key(self.run + 1, "json")) is not None:
+                    self.lost.set()
+            except PipelineError as error:
+                # a store that is away for a while must not end the heartbeat of a run that outlives it
+                logger.warning("heartbeat %d of run %d failed: %s", beats, self.run, error)
 
 
 def acquire(store: Store, *, takeover: bool = False, interval_s: float = HEARTBEAT_SECONDS) -> Claim:
@@ -156,11 +164,17 @@ def is_alive(store: Store, owner: Owner, interval_s: float = HEARTBEAT_SECONDS) 
 
 @contextmanager
 def held(claim: Claim, closing: Callable[[BaseException | None], dict[str, Any]]) -> Iterator[Claim]:
-    """Hold a claim for a block; its report is written however the block ends."""
+    """Hold a claim for a block; its report is written however the block ends.
+
+    A report that cannot be written never hides why the block ended.
+    """
     try:
         yield claim
     except BaseException as error:
-        claim.release(closing(error))
+        try:
+            claim.release(closing(error))
+        except PipelineError as unwritten:
+            logger.warning("the report of run %d was not written: %s", claim.run, unwritten)
         raise
     claim.release(closing(None))
 

@@ -66,6 +66,9 @@ def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[i
 def _parse(data: bytes) -> Iterable[Receipt]:
     known = {field.name for field in fields(Receipt)}
     for line in data.splitlines():
-        values = json.loads(line)
-        if values.keys() == known:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue  # damaged or of another embatch: the shard tells
+        if isinstance(values, dict) and values.keys() == known:
             yield Receipt(**values)

@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import IO, Any
 from urllib.parse import unquote
 
-from pipeline.exceptions import SourceChangedError, SourceMissingError, SourceReadError
+from pipeline.exceptions import SourceChangedError, SourceError, SourceMissingError, SourceReadError
 from pipeline.records import Format, SourceFile
 from pipeline.storage import open_filesystem
 
@@ -46,11 +47,16 @@ class CorpusFiles:
         """The folder that source paths are relative to."""
         if self._is_glob:
             return re.split(r"[*?\[]", self._pattern)[0].rpartition("/")[0]
-        return self._pattern.rpartition("/")[0] if self._fs.isfile(self._pattern) else self._pattern
+        return self._pattern.rpartition("/")[0] if self._is_file else self._pattern
 
-    @property
+    @cached_property
     def _is_glob(self) -> bool:
-        return any(character in self._pattern for character in "*?[")
+        # a name may hold these characters: what exists as it is written is no pattern
+        return any(character in self._pattern for character in "*?[") and not self._fs.exists(self._pattern)
+
+    @cached_property
+    def _is_file(self) -> bool:
+        return bool(self._fs.isfile(self._pattern))
 
     def discover(self, file_format: str = "auto") -> Listing:
         """List the corpus as the store has it now.
@@ -59,27 +65,55 @@ class CorpusFiles:
             SourceMissingError: nothing is there, or no file has a format embatch reads.
             SourceReadError: it cannot be listed.
         """
-        sources, ignored = [], []
+        sources, ignored, hidden = [], [], 0
         for path, info in sorted(self._find().items()):
             relative = path.removeprefix(self._base).lstrip("/")
-            if _hidden(relative) or info["type"] == "directory":
+            if info["type"] == "directory":
                 continue
-            source = _source(relative, info, file_format)
+            if _hidden(relative) and not self._is_file:
+                hidden += 1
+                continue
+            kind = _kind(relative, file_format)
+            source = self._source(relative, info, *kind) if kind else None
             if source is None:
                 ignored.append(relative)
             else:
                 sources.append(source)
         if not sources:
-            raise SourceMissingError(self.uri, self._why_nothing(len(ignored)))
+            raise SourceMissingError(self.uri, self._why_nothing(len(ignored), hidden))
         return Listing(sources=sources, ignored=ignored)
 
-    def pin(self, path: str) -> tuple[int, str] | None:
-        """Return size and ETag of a source file as it is now, or None where it is gone."""
+    def _source(
+        self, path: str, info: dict[str, Any], found: Format, compression: str | None
+    ) -> SourceFile | None:
+        """Pin a listed file; None for what only looks like one (a pipe, a link to a folder)."""
         try:
-            info = self._fs.info(self._absolute(path))
-        except FileNotFoundError:
+            path.encode()
+            if info.get("islink"):
+                info = self._fs.info(info["name"])
+            if info["type"] != "file":
+                return None
+            size, etag = _pin_of(info)
+        except UnicodeEncodeError:
+            raise SourceReadError(path, "its name is not Unicode text; rename it") from None
+        except OSError as error:
+            raise SourceReadError(path, str(error)) from error
+        return SourceFile(
+            path=path, size=size, etag=etag, format=found, compression=compression, partitions=_partitions(path)
+        )
+
+    def pin(self, path: str) -> tuple[int, str] | None:
+        """Return size and ETag of a source file as it is now, or None where it is gone.
+
+        Raises:
+            SourceReadError: the store or disk fails.
+        """
+        try:
+            return _pin_of(self._fs.info(self._absolute(path)))
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return int(info["size"]), _etag(info)
+        except OSError as error:
+            raise SourceReadError(path, str(error)) from error
 
     @contextlib.contextmanager
     def open(self, source: SourceFile) -> Iterator[PinnedFile]:
@@ -94,18 +128,19 @@ class CorpusFiles:
                 pinned = PinnedFile(self, source, file)
                 pinned.check()
                 yield pinned
-        except FileNotFoundError:
-            raise SourceChangedError([f"{source.path}: is gone"]) from None
         except OSError as error:
-            # s3fs reports an object that was replaced while open as an error of its own
-            _compare(source, self.pin(source.path))
-            raise SourceReadError(source.path, str(error)) from error
+            raise self.blame(source, str(error)) from error
+
+    def blame(self, source: SourceFile, reason: str) -> SourceError:
+        """Make the error for a source file that cannot be read, which may be so because it was changed meanwhile."""
+        change = describe_change(source, self.pin(source.path))
+        return SourceReadError(source.path, reason) if change is None else SourceChangedError([change])
 
     def _find(self) -> dict[str, dict[str, Any]]:
         try:
             if self._is_glob:
                 return dict(self._fs.glob(self._pattern, detail=True))
-            if self._fs.isfile(self._pattern):
+            if self._is_file:
                 return {self._pattern: self._fs.info(self._pattern)}
             return dict(self._fs.find(self._pattern, detail=True))
         except FileNotFoundError:
@@ -113,10 +148,12 @@ class CorpusFiles:
         except OSError as error:
             raise SourceReadError(self.uri, str(error)) from error
 
-    def _why_nothing(self, ignored: int) -> str:
+    def _why_nothing(self, ignored: int, hidden: int) -> str:
         if ignored:
             formats = ", ".join(_SUFFIXES)
             return f"{ignored} files, none ending in {formats}; set input.format where the names do not tell"
+        if hidden:
+            return f"{hidden} files, all hidden (a part of their path starts with . or _)"
         if self._is_glob:
             return "the pattern matches no file"
         return "the folder holds no files" if self._fs.exists(self._pattern) else "no such file or folder"
@@ -141,9 +178,16 @@ class PinnedFile:
         details = getattr(self.file, "details", None)
         if isinstance(details, dict) and details.get("ETag"):
             # s3fs sends this ETag as a condition with every range it gets
-            _compare(self._source, (int(details["size"]), _etag(details)))
+            now: tuple[int, str] | None = _pin_of(details)
         else:
-            _compare(self._source, self._files.pin(self._source.path))
+            now = self._files.pin(self._source.path)
+        change = describe_change(self._source, now)
+        if change is not None:
+            raise SourceChangedError([change])
+
+    def blame(self, reason: str) -> SourceError:
+        """See `CorpusFiles.blame`."""
+        return self._files.blame(self._source, reason)
 
 
 def describe_change(planned: SourceFile, now: tuple[int, str] | None) -> str | None:
@@ -157,13 +201,8 @@ def describe_change(planned: SourceFile, now: tuple[int, str] | None) -> str | N
     return None
 
 
-def _compare(source: SourceFile, now: tuple[int, str] | None) -> None:
-    change = describe_change(source, now)
-    if change is not None:
-        raise SourceChangedError([change])
-
-
-def _source(path: str, info: dict[str, Any], file_format: str) -> SourceFile | None:
+def _kind(path: str, file_format: str) -> tuple[Format, str | None] | None:
+    """Return format and compression by the name of a file; None where it is not one embatch reads."""
     stem, suffix = os.path.splitext(path)  # noqa: PTH122 - also object keys
     compression = _COMPRESSIONS.get(suffix.lower())
     if compression:
@@ -171,25 +210,25 @@ def _source(path: str, info: dict[str, Any], file_format: str) -> SourceFile | N
     found = _SUFFIXES.get(suffix.lower()) if file_format == "auto" else Format(file_format)
     if found is None or (found is Format.PARQUET and compression):
         return None
-    return SourceFile(
-        path=path,
-        size=int(info["size"]),
-        etag=_etag(info),
-        format=found,
-        compression=compression,
-        partitions=_partitions(path),
-    )
+    return found, compression
+
+
+def _pin_of(info: dict[str, Any]) -> tuple[int, str]:
+    return int(info["size"] or 0), _etag(info)
 
 
 def _etag(info: dict[str, Any]) -> str:
     """Return what changes when a file does: the store's ETag, or the modification time."""
-    for key in ("ETag", "etag", "md5Hash", "content_hash"):
+    for key in ("ETag", "etag", "md5Hash", "content_hash", "blob_id"):
         if info.get(key):
             return str(info[key]).strip('"')
     if "mtime" in info and "ino" in info:
         # fsspec rounds mtime to a float; the file system knows nanoseconds
         return str(os.stat(info["name"]).st_mtime_ns)  # noqa: PTH116
-    return str(info.get("mtime") or info.get("modified") or info.get("created") or info.get("LastModified") or "")
+    times = (info.get(key) for key in ("mtime", "modified", "created", "LastModified"))
+    latest = next((time for time in times if time), "")
+    # listings and single look-ups may give the same moment in different forms
+    return str(latest.timestamp() if isinstance(latest, datetime) else latest)
 
 
 def _hidden(path: str) -> bool:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.encoders.prompts import PromptPooling
+
 Vectors = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called after each batch with the rows and tokens it held."""
@@ -23,7 +25,8 @@ class EncoderSpec:
     """A model resolved: all that decides its vectors, plus the folder this node reads it from.
 
     `files` maps each model file to its sha256. `heads` are the modules after the transformer, in
-    order. `dtype` is that of the forward; pooling and heads are float32.
+    order. `prompt_pooling` says what pooling does with a prompt's tokens. `dtype` is that of the
+    forward; pooling and heads are float32.
     """
 
     kind: str
@@ -40,6 +43,7 @@ class EncoderSpec:
     dtype: str
     max_batch_tokens: int
     flops_per_token: int
+    prompt_pooling: PromptPooling = "include"
 
     def identity(self) -> dict[str, Any]:
         """Return what goes into the plan: everything but where this node keeps the files."""
@@ -66,8 +70,9 @@ class EncoderSpec:
 class PreparedTexts:
     """Texts ready to encode, as Arrow columns.
 
-    `rows` has one value a text: `n_tokens` int32 (special tokens included), `truncated` bool, and
-    what else the encoder needs. `token_ids` int32 holds all tokens end to end, or is empty.
+    `rows` has one value a text: `n_tokens` int32 (special tokens included), `truncated` bool, `chars_lost`
+    int32 (characters of prompt and text after the last token kept), and what else the encoder needs.
+    `token_ids` int32 holds all tokens end to end, or is empty.
     """
 
     rows: dict[str, pa.Array]
@@ -77,6 +82,13 @@ class PreparedTexts:
     def n_tokens(self) -> npt.NDArray[np.int32]:
         """Tokens of each text, int32 [n]."""
         return np.asarray(self.rows["n_tokens"])
+
+    @property
+    def no_room(self) -> npt.NDArray[np.bool_]:
+        """Where a text's prompt alone fills the limit, so that nothing of the text would be read, bool [n]."""
+        if "no_room" not in self.rows:
+            return np.zeros(len(self.n_tokens), bool)
+        return np.asarray(self.rows["no_room"].to_numpy(zero_copy_only=False))
 
     def select(self, keep: npt.NDArray[np.bool_]) -> PreparedTexts:
         """Return only the texts where `keep` is true, bool [n]."""

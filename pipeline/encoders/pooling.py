@@ -20,21 +20,27 @@ from pipeline.exceptions import ModelError
 Head = Callable[[Tensor], Tensor]
 
 
-def pool(states: Tensor, lengths: Tensor, modes: list[str]) -> Tensor:
+def pool(states: Tensor, lengths: Tensor, modes: list[str], skipped: Tensor | None = None) -> Tensor:
     """Pool packed states.
 
     Args:
         states: float32 [tokens, width], the texts' tokens end to end.
         lengths: int64 [texts], tokens of each text, at least 1.
         modes: one or more pooling modes; several are concatenated.
+        skipped: int64 [texts], leading tokens left out of each text; its last one always stays.
 
     Returns:
         float32 [texts, width * len(modes)].
     """
-    return torch.cat([_pool_one(states, lengths, mode) for mode in modes], dim=1)
+    positions = _positions(lengths)
+    if skipped is not None:
+        skipped = torch.minimum(skipped, lengths - 1)
+        kept = positions >= skipped.repeat_interleave(lengths)
+        states, positions, lengths = states[kept], positions[kept], lengths - skipped
+    return torch.cat([_pool_one(states, positions, lengths, mode) for mode in modes], dim=1)
 
 
-def _pool_one(states: Tensor, lengths: Tensor, mode: str) -> Tensor:
+def _pool_one(states: Tensor, positions: Tensor, lengths: Tensor, mode: str) -> Tensor:
     ends = lengths.cumsum(0)
     if mode == "cls":
         return states[ends - lengths]
@@ -43,8 +49,8 @@ def _pool_one(states: Tensor, lengths: Tensor, mode: str) -> Tensor:
     if mode == "max":
         return torch.segment_reduce(states, "max", lengths=lengths)
     if mode == "weightedmean":
-        positions = torch.arange(len(states), device=states.device) - (ends - lengths).repeat_interleave(lengths) + 1
-        weights = positions.to(states.dtype).unsqueeze(1)
+        # a token keeps the weight of its place in the text also where those before it are left out
+        weights = (positions + 1).to(states.dtype).unsqueeze(1)
         totals = torch.segment_reduce(weights, "sum", lengths=lengths)
         return torch.segment_reduce(states * weights, "sum", lengths=lengths) / totals
     sums = torch.segment_reduce(states, "sum", lengths=lengths)
@@ -52,12 +58,10 @@ def _pool_one(states: Tensor, lengths: Tensor, mode: str) -> Tensor:
     return sums / (counts if mode == "mean" else counts.sqrt())
 
 
-def drop_prompts(states: Tensor, lengths: Tensor, prompt_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Leave each text's first `prompt_tokens` states out of pooling; at least one state stays."""
-    skipped = torch.minimum(prompt_tokens, lengths - 1)
+def _positions(lengths: Tensor) -> Tensor:
+    """Number each text's tokens from 0, int64 [tokens]."""
     starts = lengths.cumsum(0) - lengths
-    positions = torch.arange(len(states), device=states.device) - starts.repeat_interleave(lengths)
-    return states[positions >= skipped.repeat_interleave(lengths)], lengths - skipped
+    return torch.arange(int(lengths.sum()), device=lengths.device) - starts.repeat_interleave(lengths)
 
 
 def build_heads(spec: EncoderSpec, device: torch.device) -> list[Head]:

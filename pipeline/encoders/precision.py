@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.exceptions import ModelError
+from pipeline.encoders.families import family_of
+from pipeline.exceptions import ConfigError, ModelError
 
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
@@ -36,15 +37,21 @@ def detect(requested: str) -> Device:
     return Device(kind="cpu", bf16=_cpu_bf16())
 
 
-def resolve_dtype(requested: str, device: Device) -> str:
-    """Return the forward's dtype: as asked, else 16 bits where the device is built for it.
+def resolve_dtype(requested: str, device: Device, model_type: str) -> str:
+    """Return the forward's dtype: as asked, else 16 bits where the device multiplies them and the family fits them.
 
-    On GPU fp16: BERT-type activations are bounded by their norms, and fp16 is ten times closer to
-    float32 than bfloat16. On CPU bfloat16 where the processor multiplies it, else float32.
+    float16 is ten times closer to float32 than bfloat16, but only where norms bound the activations;
+    T5's residual stream overflows it, on any device. On CPU float16 is emulated, so bfloat16 it is.
+
+    Raises:
+        ConfigError: float16 was asked for and the family overflows it.
     """
+    bounded = family_of(model_type).bounded
+    if requested == "float16" and model_type == "t5":
+        raise ConfigError("encoder.dtype", "T5's residual stream overflows float16; use bfloat16, float32 or auto")
     if requested != "auto":
         return requested
-    if device.kind == "cuda":
+    if device.kind == "cuda" and bounded:
         return "float16"
     return "bfloat16" if device.bf16 else "float32"
 

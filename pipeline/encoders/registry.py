@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import EncoderConfig
-from pipeline.encoders import hashing, precision
+from pipeline.encoders import hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
-from pipeline.encoders.model_files import locate
+from pipeline.encoders.model_files import locate, relocate
 from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, ModelError
@@ -22,28 +22,32 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         ModelError: the model's files are missing or not ones embatch runs.
     """
     if config.model.startswith(hashing.PREFIX):
-        return hashing.resolve(config.model, _constant_prompt(config, {}, None))
-    folder = locate(config.model, config.revision)
+        return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None))
+    folder = locate(config.model, config.revision, convert_pickle=config.convert_pickle)
     chain = read_chain(config.model, folder.path)
+    architecture = chain.architecture
     heads = _heads(config, chain)
-    return EncoderSpec(
+    spec = EncoderSpec(
         kind="transformer",
         model=config.model,
         revision=folder.revision,
         folder=str(folder.path),
-        files=_files(config.model, folder.hashes()),
-        model_type=str(chain.config.get("model_type")),
-        dimension=output_dimension(heads, chain.config["hidden_size"]),
+        files=folder.hashes(),
+        model_type=architecture.model_type,
+        dimension=output_dimension(config.model, heads, architecture.width),
         max_seq_length=_max_seq_length(config, chain),
         lower_case=chain.lower_case,
-        prompt=_constant_prompt(config, chain.prompts, chain.default_prompt_name),
+        prompt=prompts.constant_prompt(config.prompt, chain.prompts, chain.default_prompt_name),
         heads=heads,
-        dtype=precision.resolve_dtype(config.dtype, device),
+        dtype=precision.resolve_dtype(config.dtype, device, architecture.model_type),
         max_batch_tokens=(
             precision.default_batch_tokens(device) if config.max_batch_tokens == "auto" else config.max_batch_tokens
         ),
-        flops_per_token=_flops_per_token(chain.config),
+        flops_per_token=architecture.flops_per_token,
+        prompt_pooling=_prompt_pooling(config, chain, heads),
     )
+    _check_prompt(config, spec)
+    return spec
 
 
 def restore(identity: dict[str, Any]) -> EncoderSpec:
@@ -54,8 +58,7 @@ def restore(identity: dict[str, Any]) -> EncoderSpec:
     """
     if identity["kind"] == "hashing":
         return EncoderSpec.from_identity(identity, folder="")
-    folder = locate(identity["model"], identity["revision"])
-    folder.verify(identity["files"])
+    folder = relocate(identity["model"], identity["revision"], identity["files"])
     return EncoderSpec.from_identity(identity, folder=str(folder.path))
 
 
@@ -91,44 +94,41 @@ def build_encoder(spec: EncoderSpec, device: str, threads: int) -> Encoder:
     return PaddedEncoder(spec, device, threads)
 
 
-def _files(model: str, files: dict[str, str]) -> dict[str, str]:
-    if not any(Path(name).suffix == ".safetensors" for name in files):
-        raise ModelError(model, "has no safetensors weights; embatch does not read pickles")
-    return files
-
-
 def _heads(config: EncoderConfig, chain: ModuleChain) -> list[dict[str, Any]]:
-    heads = [dict(head) for head in chain.heads]
+    """Return the heads without what concerns prompts, which `EncoderSpec.prompt_pooling` holds."""
+    heads = [{key: value for key, value in head.items() if key != "include_prompt"} for head in chain.heads]
     if config.pooling != "auto":
-        heads = [head for head in heads if head["type"] != "pooling"]
-        heads.insert(0, {"type": "pooling", "modes": [config.pooling], "include_prompt": True})
-    if not heads or heads[0]["type"] != "pooling":
+        heads = [{"type": "pooling", "modes": [config.pooling]}, *heads[1:]]
+    if not heads:
         raise ModelError(config.model, "its folder does not say how to pool; set encoder.pooling")
     return heads
 
 
 def _max_seq_length(config: EncoderConfig, chain: ModuleChain) -> int:
-    asked = config.max_seq_length
-    positions = chain.config.get("max_position_embeddings")
+    asked, positions = config.max_seq_length, chain.architecture.positions
     if asked is not None and positions and asked > positions:
         raise ConfigError("encoder.max_seq_length", f"{asked} is more than the model's {positions} positions")
-    return asked or chain.max_seq_length
+    limit = asked or chain.max_seq_length
+    if limit is None:
+        raise ModelError(config.model, "its files name no maximum length; set encoder.max_seq_length")
+    return limit
 
 
-def _constant_prompt(config: EncoderConfig, named: dict[str, str], default: str | None) -> str:
-    prompt = config.prompt
-    if prompt is None:
-        return named.get(default, "") if default else ""
-    if prompt.name is not None:
-        if prompt.name not in named:
-            known = ", ".join(sorted(named)) or "none"
-            raise ConfigError("encoder.prompt.name", f"the model names no prompt {prompt.name!r} (it has: {known})")
-        return named[prompt.name]
-    return prompt.text or ""
+def _prompt_pooling(config: EncoderConfig, chain: ModuleChain, heads: list[dict[str, Any]]) -> prompts.PromptPooling:
+    return prompts.resolve_pooling(
+        config.prompt_pooling,
+        config.model,
+        include_prompt=chain.heads[0]["include_prompt"] if chain.heads else None,
+        model_type=chain.architecture.model_type,
+        dense=any(head["type"] == "dense" for head in heads),
+    )
 
 
-def _flops_per_token(config: dict[str, Any]) -> int:
-    """Matrix-product FLOPs a token without attention scores: 2 L (4 d^2 + 2 d ff)."""
-    width, layers = config["hidden_size"], config["num_hidden_layers"]
-    inner = config.get("intermediate_size", 4 * width)
-    return int(2 * layers * (4 * width * width + 2 * width * inner))
+def _check_prompt(config: EncoderConfig, spec: EncoderSpec) -> None:
+    """Refuse, before any row is read, a prompt the model cannot take."""
+    preparer = build_preparer(spec)
+    if config.prompt is not None and config.prompt.per_row:
+        prompts.refuse_unknown(spec.prompt_pooling)
+    if preparer.prepare(["a"]).no_room[0]:
+        reason = f"fills all {spec.max_seq_length} tokens the model reads and leaves no room for a text"
+        raise ConfigError("encoder.prompt", reason)

@@ -1,25 +1,28 @@
 """Texts to token ids with the model's own fast tokenizer; exact truncation, also of very long texts.
 
 A text is truncated to exactly what tokenizing the whole of it and cutting would give, but only a
-prefix is tokenized: cut before white space, a prefix's tokens are the text's first tokens.
+prefix is tokenized where one is known to have the text's first tokens.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.encoders import prompts as prompting
 from pipeline.encoders.base import EncoderSpec, PreparedTexts
 from pipeline.exceptions import ModelError
 
-CHARACTERS_PER_TOKEN = 8
-"""First guess at a prefix that surely fills the limit; doubled until it does."""
-_SPACE = re.compile(r"\s")
+CHARACTERS_PER_TOKEN = 6
+"""First guess at a prefix that surely fills the limit; raised until it does."""
+_BERT_TOKENIZERS = ("BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer")
+_BERT_MODELS = {"bert", "distilbert", "mpnet"}
 
 
 class TextTokenizer:
@@ -27,77 +30,130 @@ class TextTokenizer:
 
     def __init__(self, spec: EncoderSpec) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread a task: Ray runs several
-        from tokenizers import Tokenizer  # reads the variable when first used
+        from pipeline.encoders.cutting import TextCutter  # imports tokenizers, which reads the variable when first used
 
         self._spec = spec
-        try:
-            self._tokenizer = Tokenizer.from_file(str(Path(spec.folder) / "tokenizer.json"))
-        except Exception as error:
-            raise ModelError(spec.model, f"cannot read tokenizer.json: {error}") from error
-        # a published file may truncate and pad by itself
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = _load(spec)
+        self._cutter = TextCutter(self._tokenizer)
         self._suffix = self._special_suffix()
-        self._prompt_tokens: dict[str, int] = {}
+        if _tokenizer_config(spec).get("add_eos_token") and not self._suffix:
+            raise ModelError(spec.model, "its tokenizer_config.json adds an end token, its tokenizer.json does not")
+
+    @property
+    def room(self) -> int:
+        """Tokens a text may have besides those that end every text."""
+        return self._spec.max_seq_length - len(self._suffix)
 
     def prepare(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> PreparedTexts:
-        """Tokenize prompt + text; `prompt_tokens` int32 counts those of the prompt, first special included."""
+        """Tokenize prompt + text.
+
+        `prompt_tokens` int32 counts the leading tokens that pooling leaves out; `no_room` bool is true
+        where the prompt alone fills the limit.
+        """
         if prompts is None:
             prompts = [self._spec.prompt] * len(texts)
-        encoded = self.token_ids([prompt + text for prompt, text in zip(prompts, texts, strict=True)])
-        limit = self._spec.max_seq_length
-        keep = limit - len(self._suffix)
-        ids = [ids if len(ids) <= limit else ids[:keep] + self._suffix for ids in encoded]
+        if any(prompts):
+            prompting.refuse_unknown(self._spec.prompt_pooling)
+        pooling, limit = self._spec.prompt_pooling, self._spec.max_seq_length
+        full = [prompting.join(prompt, text, pooling) for prompt, text in zip(prompts, texts, strict=True)]
+        encoded = self._encode(full)
+        lengths = [len(encoding) for encoding in encoded]
+        keep = self.room
+        ids = [row.ids if len(row) <= limit else row.ids[:keep] + self._suffix for row in encoded]
+        lost = [
+            len(text) - encoding.offsets[keep - 1][1] if length > limit else 0
+            for text, encoding, length in zip(full, encoded, lengths, strict=True)
+        ]
+        counts = self._count_prompts(prompts)
         rows = {
             "n_tokens": pa.array([len(row) for row in ids], pa.int32()),
-            "truncated": pa.array([len(row) > limit for row in encoded], pa.bool_()),
-            "prompt_tokens": pa.array([self._count_prompt(prompt) for prompt in prompts], pa.int32()),
+            "truncated": pa.array([length > limit for length in lengths], pa.bool_()),
+            "chars_lost": pa.array(lost, pa.int32()),
+            "prompt_tokens": pa.array([prompting.left_out(counts[prompt], pooling) for prompt in prompts], pa.int32()),
+            "no_room": pa.array([bool(prompt) and counts[prompt] >= keep for prompt in prompts], pa.bool_()),
         }
         flat = np.fromiter((token for row in ids for token in row), np.int32, sum(map(len, ids)))
         return PreparedTexts(rows=rows, token_ids=pa.array(flat))
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, special tokens included: all of them, or more than the limit."""
-        if self._spec.lower_case:
-            texts = [text.lower() for text in texts]
-        size = self._spec.max_seq_length * CHARACTERS_PER_TOKEN
-        encoded: list[list[int]] = [[] for _ in texts]
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
+        """Return each text's encoding: whole, or of a prefix with more tokens than the limit; then with offsets."""
+        limit = self._spec.max_seq_length
+        encoded: list[Any] = [None] * len(texts)
+        prefixes = list(texts)
         waiting = list(range(len(texts)))
+        size = limit * CHARACTERS_PER_TOKEN
         while waiting:
-            prefixes = [_prefix(texts[index], size) for index in waiting]
-            batch = self._tokenizer.encode_batch_fast(prefixes)
-            unsure = []
-            for index, prefix, encoding in zip(waiting, prefixes, batch, strict=True):
-                encoded[index] = encoding.ids
-                if len(prefix) < len(texts[index]) and len(encoding.ids) <= self._spec.max_seq_length:
-                    unsure.append(index)
-            waiting = unsure
+            for index in waiting:
+                prefixes[index] = self._cutter.prefix(texts[index], size)
+            cut = [index for index in waiting if len(prefixes[index]) < len(texts[index])]
+            whole = [index for index in waiting if len(prefixes[index]) == len(texts[index])]
+            self._encode_into(encoded, prefixes, whole, offsets=False)
+            self._encode_into(encoded, prefixes, [row for row in whole if len(encoded[row]) > limit], offsets=True)
+            self._encode_into(encoded, prefixes, cut, offsets=True)
+            waiting = [row for row in cut if len(encoded[row]) <= limit]
             size *= 4
         return encoded
 
+    def _encode_into(self, encoded: list[Any], texts: list[str], rows: list[int], *, offsets: bool) -> None:
+        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
+        for row, encoding in zip(rows, encode([texts[row] for row in rows]), strict=True):
+            encoded[row] = encoding
+
+    def _count_prompts(self, prompts: Sequence[str]) -> dict[str, int]:
+        """Count each prompt's tokens as the references do: the prompt alone, without its end token."""
+        distinct = sorted(set(filter(None, prompts)))
+        alone = self._encode([prompting.counted(prompt, self._spec.prompt_pooling) for prompt in distinct])
+        counts = {prompt: len(encoding) - len(self._suffix) for prompt, encoding in zip(distinct, alone, strict=True)}
+        return {"": 0, **counts}
+
     def _special_suffix(self) -> list[int]:
         sample = self._tokenizer.encode("a")
-        tail = []
+        tail: list[int] = []
         for token, special in zip(reversed(sample.ids), reversed(sample.special_tokens_mask), strict=True):
             if not special:
                 break
-            tail.append(token)
-        return tail[::-1]
-
-    def _count_prompt(self, prompt: str) -> int:
-        """Count as sentence-transformers does: the prompt alone, its closing special token left out."""
-        if not prompt:
-            return 0
-        if prompt not in self._prompt_tokens:
-            self._prompt_tokens[prompt] = len(self.token_ids([prompt])[0]) - len(self._suffix)
-        return self._prompt_tokens[prompt]
+            tail.insert(0, token)
+        return tail
 
 
-def _prefix(text: str, size: int) -> str:
-    """Return a prefix of at least `size` characters that ends before white space, or the whole text."""
-    if len(text) <= size:
-        return text
-    space = _SPACE.search(text, size)
-    while space and text[space.start() - 1].isspace():
-        space = _SPACE.search(text, space.end())
-    return text if space is None else text[: space.start()]
+def _load(spec: EncoderSpec) -> Any:
+    from tokenizers import Tokenizer, normalizers
+
+    config = _tokenizer_config(spec)
+    try:
+        tokenizer = Tokenizer.from_file(str(Path(spec.folder) / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(spec.model, f"cannot read tokenizer.json: {error}") from error
+    # a published file may truncate and pad by itself
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer) and _is_bert(config, spec.model_type):
+        # transformers goes by these keys, whatever tokenizer.json says
+        tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+            strip_accents=config.get("strip_accents"),
+            lowercase=config.get("do_lower_case", True),
+        )
+    if spec.lower_case:
+        inner = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *inner])
+    return tokenizer
+
+
+def _tokenizer_config(spec: EncoderSpec) -> dict[str, Any]:
+    path = Path(spec.folder) / "tokenizer_config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ModelError(spec.model, f"cannot read tokenizer_config.json: {error}") from error
+    if config.get("auto_map"):
+        raise ModelError(spec.model, "its tokenizer_config.json names code of its own; embatch runs no code of models")
+    if config.get("truncation_side", "right") != "right":
+        raise ModelError(spec.model, "its tokenizer cuts texts off at their beginning; embatch cuts at the end only")
+    return config
+
+
+def _is_bert(config: dict[str, Any], model_type: str) -> bool:
+    named = str(config.get("tokenizer_class") or "").removesuffix("Fast")
+    return named in _BERT_TOKENIZERS if named else model_type in _BERT_MODELS

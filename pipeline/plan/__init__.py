@@ -6,7 +6,18 @@ Resume compares what is requested and takes everything resolved from the stored 
 
 from __future__ import annotations
 
-from pipeline.plan.document import Plan, load, publish, shard_key
+from pipeline.plan.document import PARTS, Plan, load, publish, require, shard_key
 from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan
 
-__all__ = ["InputDrift", "Plan", "check_unchanged", "input_drift", "load", "make_plan", "publish", "shard_key"]
+__all__ = [
+    "PARTS",
+    "InputDrift",
+    "Plan",
+    "check_unchanged",
+    "input_drift",
+    "load",
+    "make_plan",
+    "publish",
+    "require",
+    "shard_key",
+]

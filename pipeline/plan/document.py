@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import failpoints, fingerprint, schema
-from pipeline.exceptions import DamagedOutputError, PlanChangedError
+from pipeline.exceptions import ConfigError, DamagedOutputError, PlanChangedError
 from pipeline.records import Format, Slice, SourceFile, Unit
 from pipeline.storage import Store
 
 FORMAT = 1
 HEAD = "_job/plan.json"
+PARTS = "_job/plan"
 PART_UNITS = 10_000
 
 _PART_SCHEMA = pa.schema(
@@ -53,6 +54,7 @@ class Plan:
     resolved: dict[str, Any]
     schema: pa.Schema
     units: list[Unit]
+    part_keys: tuple[str, ...]
     trial: bool
 
     @property
@@ -73,13 +75,14 @@ def shard_key(plan_id: str, unit: int) -> str:
 
 def build(requested: dict[str, Any], resolved: dict[str, Any], output_schema: pa.Schema, units: list[Unit]) -> Plan:
     """Compute a plan and its id; writes nothing."""
-    head, _ = _serialize(requested, resolved, output_schema, units)
+    head, parts = _serialize(requested, resolved, output_schema, units)
     return Plan(
         plan_id=fingerprint.sha256(head),
         requested=requested,
         resolved=resolved,
         schema=output_schema,
         units=units,
+        part_keys=tuple(parts),
         trial=_is_trial(requested),
     )
 
@@ -122,8 +125,21 @@ def load(store: Store) -> Plan | None:
         resolved=head["resolved"],
         schema=schema.decode_schema(head["schema"]),
         units=[unit for part in head["parts"] for unit in _load_part(store, part)],
+        part_keys=tuple(part["key"] for part in head["parts"]),
         trial=head["trial"],
     )
+
+
+def require(store: Store) -> Plan:
+    """Read the stored plan of an output that must have one.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    plan = load(store)
+    if plan is None:
+        raise ConfigError("OUTPUT", f"{store.uri!r} holds no embatch output (no {HEAD})")
+    return plan
 
 
 def _serialize(
@@ -134,7 +150,7 @@ def _serialize(
         chunk = units[index : index + PART_UNITS]
         data = _part_bytes(chunk)
         digest = fingerprint.sha256(data)
-        key = f"_job/plan/part-{index // PART_UNITS:05d}-{digest[:12]}.parquet"
+        key = f"{PARTS}/part-{index // PART_UNITS:05d}-{digest[:12]}.parquet"
         parts[key] = data
         entries.append({"key": key, "sha256": digest, "units": len(chunk), "rows": sum(unit.rows for unit in chunk)})
     head = {

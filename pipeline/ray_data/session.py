@@ -43,7 +43,8 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     if not local and config.device == "auto":
         raise ConfigError("cluster.device", "set cpu or cuda: the driver's own devices say nothing of a cluster's")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         if local:
             _start_local()
@@ -72,6 +73,8 @@ def probe_device(config: ClusterConfig, session: Session) -> Device:
 
 
 def _start_local() -> None:
+    # Ray logs an error line for each actor pool whose constructor has arguments; it is harmless here
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(
         address="local",
         include_dashboard=False,

@@ -12,6 +12,8 @@ import fsspec
 from pipeline.exceptions import ConfigError
 
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_MAX_KEY = 200
+"""Leaves room in a file name's 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Store(Protocol):
 
 def check_key(key: str) -> str:
     """Return a key that cannot leave the prefix; keys are made of unit numbers and hashes only."""
-    if not _SAFE_KEY.fullmatch(key):
+    if len(key) > _MAX_KEY or not _SAFE_KEY.fullmatch(key):
         msg = f"not a storage key: {key!r}"
         raise ValueError(msg)
     return key
@@ -67,17 +69,24 @@ def split_uri(uri: str) -> tuple[str, str]:
     return "file", os.path.abspath(rest if separator else uri)  # noqa: PTH100 - resolve() would follow links
 
 
-def open_filesystem(uri: str) -> tuple[Any, str]:
+def open_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     """Open the fsspec filesystem behind a URI with listing caches off, and the path on it.
+
+    Args:
+        uri: a URI or a local path.
+        options: more of what the filesystem takes.
 
     Raises:
         ConfigError: the protocol is unknown or its package is not installed.
     """
     protocol, path = split_uri(uri)
-    options: dict[str, Any] = {"use_listings_cache": False}
+    options["use_listings_cache"] = False
     if protocol in ("s3", "s3a"):
         options |= {"default_cache_type": "readahead", "default_block_size": 8 << 20}
     try:
-        return fsspec.filesystem(protocol, **options), path.rstrip("/") or "/"
+        if protocol == "file":
+            return fsspec.filesystem(protocol, **options), path
+        filesystem, path = fsspec.url_to_fs(uri, **options)
+        return filesystem, path.rstrip("/") or "/"
     except (ValueError, ImportError) as error:
         raise ConfigError(uri, f"no filesystem for {protocol}://: {error}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
+import stat
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,8 +46,8 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[StoredObject]:
         """List all files below a folder."""
-        files = (Path(base, name) for base, _, names in os.walk(self._root / prefix) for name in names)
-        found = (self._describe(path) for path in files)
+        folder = self._root / check_key(prefix) if prefix else self._root
+        found = self._act(folder, lambda folder: [self._describe(path) for path in _files(folder)])
         return sorted((stored for stored in found if stored), key=lambda stored: stored.key)
 
     def delete(self, key: str) -> None:
@@ -58,11 +59,15 @@ class LocalStore:
             status = path.stat()
         except FileNotFoundError:
             return None
+        if stat.S_ISDIR(status.st_mode):
+            return None
         key = path.relative_to(self._root).as_posix()
-        return StoredObject(key=key, size=status.st_size, etag=str(status.st_mtime_ns))
+        return StoredObject(key=key, size=status.st_size, etag=f"{status.st_mtime_ns}-{status.st_ino}")
 
     def _guard(self, key: str, act: Callable[[Path], T]) -> T:
-        path = self._root / check_key(key)
+        return self._act(self._root / check_key(key), act)
+
+    def _act(self, path: Path, act: Callable[[Path], T]) -> T:
         try:
             return act(path)
         except OSError as error:
@@ -72,12 +77,13 @@ class LocalStore:
             raise StorageError(str(path), reason) from error
 
     def _publish(self, path: Path, data: bytes, place: Callable[[Path, Path], bool]) -> bool:
-        # never under data/, where a plain reader would see it
-        temporary = self._root / TEMPORARY / f"{path.name}.{os.getpid()}.{threading.get_ident()}"
+        # never under data/, where a plain reader would see it; never a name used before: a process killed
+        # after the link leaves one that is the published file itself
+        temporary = self._root / TEMPORARY / f"{path.name}.{uuid.uuid4().hex}"
         temporary.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,6 +117,16 @@ def _link(temporary: Path, path: Path) -> bool:
 def _rename(temporary: Path, path: Path) -> bool:
     temporary.replace(path)
     return True
+
+
+def _files(folder: Path) -> list[Path]:
+    return [Path(base, name) for base, _, names in os.walk(folder, onerror=_raise_unless_absent) for name in names]
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    # os.walk would pass over a folder it cannot read, and resume would take its shards for missing
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,26 +1,33 @@
-"""A prefix on S3 as a store: one conditional PUT creates an object.
+"""A prefix on S3 as a store: every call is one request, and a conditional PUT creates an object.
 
-Errors of the client are sorted into three kinds: permission (the user's to mend), taken (an answer, not
-an error), and transient (tried again here).
+Errors of the client are sorted into three kinds: the user's to mend (permission, no bucket), an answer
+(taken, absent), and transient (tried again here, and only here: the client's own retries are off).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiohttp
 import stamina
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from pipeline.exceptions import ConfigError, TransientStorageError
 from pipeline.storage.base import StoredObject, check_key, open_filesystem
 
-SINGLE_PUT_BYTES = 5 << 30
-RETRY_ATTEMPTS = 6
+RETRY_ATTEMPTS = 10
+"""About 50 s of waiting: a partition of half a minute is outlived."""
 RETRY_SECONDS = 60.0
+RETRY_MAX_WAIT_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -32,93 +39,118 @@ class S3Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        self._fs, self._root = open_filesystem(uri)
+        self._fs, path = open_filesystem(uri, config_kwargs={"retries": {"max_attempts": 0}})
+        self._fs.retries = 1
+        self._bucket, _, root = path.partition("/")
+        self._above = f"{root}/" if root else ""
+        if not self._bucket:
+            raise ConfigError("output.uri", f"{uri!r} names no bucket")
 
     def read(self, key: str) -> bytes | None:
         """Get a whole object, or None where there is none."""
+        path = f"{self._bucket}/{self._above}{check_key(key)}"
         with suppress(FileNotFoundError):
-            data: bytes = self._request(key, self._fs.cat_file)
-            return data
+            # by default s3fs would get parts side by side and put them together unchecked
+            return _retried(path, lambda: bytes(self._fs.cat_file(path, max_concurrency=1)))
         return None
 
     def create(self, key: str, data: bytes) -> bool:
-        """Put with `If-None-Match: *` in one request; False where the key is taken.
+        """Put with `If-None-Match: *`; False where the key is taken.
 
-        After a lost reply the client's own retry finds the object of its first try, so False does not tell
-        who made it: the caller reads it back.
+        After a lost reply the next try finds the object of the first, so False does not tell who made it:
+        the caller reads it back.
         """
         try:
-            self._request(key, lambda path: self._put(path, data, "create"))
+            self._object("put_object", key, Body=data, IfNoneMatch="*")
         except FileExistsError:
             return False
         return True
 
     def replace(self, key: str, data: bytes) -> None:
         """Put unconditionally."""
-        self._request(key, lambda path: self._put(path, data, "overwrite"))
+        self._object("put_object", key, Body=data)
 
     def head(self, key: str) -> StoredObject | None:
         """Describe one object, or None where there is none."""
         with suppress(FileNotFoundError):
-            return self._describe(self._request(key, lambda path: self._fs.info(path, refresh=True)))
+            found = self._object("head_object", key)
+            return StoredObject(key=key, size=found["ContentLength"], etag=found["ETag"].strip('"'))
         return None
 
     def list(self, prefix: str) -> list[StoredObject]:
         """List all objects below a prefix."""
-        found = self._request(prefix, lambda path: self._fs.find(path, detail=True))
-        return [self._describe(found[path]) for path in sorted(found)]
+        folder = f"{self._above}{check_key(prefix)}/" if prefix else self._above
+        return [
+            StoredObject(key=entry["Key"].removeprefix(self._above), size=entry["Size"], etag=entry["ETag"].strip('"'))
+            for page in self._pages(folder)
+            for entry in page.get("Contents", [])
+            if not entry["Key"].endswith("/")  # an empty object that consoles make for a folder
+        ]
 
     def delete(self, key: str) -> None:
         """Remove one object."""
-        with suppress(FileNotFoundError):
-            self._request(key, self._fs.rm_file)
+        self._object("delete_object", key)
 
-    def _put(self, path: str, data: bytes, mode: str) -> None:
-        # above twice the chunk size s3fs would go multipart, whose condition some stores ignore
-        self._fs.pipe_file(path, data, mode=mode, chunksize=SINGLE_PUT_BYTES)
+    def _object(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
+        name = f"{self._above}{check_key(key)}"
+        return self._call(method, name, Key=name, **arguments)
 
-    def _describe(self, info: dict[str, Any]) -> StoredObject:
-        key = str(info["name"])[len(self._root) :].lstrip("/")
-        return StoredObject(key=key, size=int(info["size"]), etag=str(info["ETag"]).strip('"'))
+    def _pages(self, folder: str) -> Iterator[dict[str, Any]]:
+        page = self._call("list_objects_v2", folder, Prefix=folder)
+        yield page
+        while page.get("IsTruncated"):
+            token = page["NextContinuationToken"]
+            page = self._call("list_objects_v2", folder, Prefix=folder, ContinuationToken=token)
+            yield page
 
-    def _request(self, key: str, act: Callable[[str], T]) -> T:
-        path = f"{self._root}/{check_key(key)}" if key else self._root
-        for attempt in stamina.retry_context(
-            on=TransientStorageError,
-            attempts=RETRY_ATTEMPTS,
-            timeout=RETRY_SECONDS,
-            wait_initial=0.2,
-            wait_max=10.0,
-        ):
-            with attempt:
-                try:
-                    return act(path)
-                except (FileExistsError, FileNotFoundError) as error:
-                    raise _missing_bucket(path, error) or error from error
-                except _CLIENT_ERRORS as error:
-                    raise _classified(path, error) from error
-        raise AssertionError  # retry_context returns or raises
+    def _call(self, method: str, name: str, **arguments: Any) -> dict[str, Any]:
+        path = f"{self._bucket}/{name}"
+        return _retried(path, lambda: dict(self._fs.call_s3(method, Bucket=self._bucket, **arguments)))
+
+
+def _retried(path: str, request: Callable[[], T]) -> T:
+    for attempt in stamina.retry_context(
+        on=TransientStorageError,
+        attempts=RETRY_ATTEMPTS,
+        timeout=RETRY_SECONDS,
+        wait_initial=0.2,
+        wait_max=RETRY_MAX_WAIT_SECONDS,
+    ):
+        with attempt:
+            try:
+                return request()
+            except _CLIENT_ERRORS as error:
+                raise _classified(path, error) from error
+    raise AssertionError  # retry_context returns or raises
 
 
 def _classified(path: str, error: Exception) -> Exception:
-    code, status = error_code(error)
-    # RGW answers 412 without the element that s3fs looks for
+    code, status = _error_code(error)
+    if code == "NoSuchBucket":
+        return ConfigError("output.uri", f"no such bucket: {path.partition('/')[0]!r}")
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(path)
+    # RGW answers 412 without the element by which s3fs knows it
     if code == "PreconditionFailed" or status == 412:
         return FileExistsError(path)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return ConfigError("output.uri", f"no credentials for {path!r}: set them in the environment")
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return ConfigError("output.uri", f"permission denied for {path!r} ({code or status})")
+    mendable = _mendable(error, code, status)
+    if mendable:
+        return ConfigError("output.uri", f"{path!r}: {mendable}")
     return TransientStorageError(path, f"{type(error).__name__}: {error}")
 
 
-def _missing_bucket(path: str, error: Exception) -> Exception | None:
-    if error_code(error)[0] == "NoSuchBucket":
-        return ConfigError("output.uri", f"no such bucket: {path.partition('/')[0]!r}")
+def _mendable(error: Exception, code: str, status: int) -> str | None:
+    """Say what only the user can mend, or None."""
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return "no credentials; set them in the environment"
+    if isinstance(error, ParamValidationError):
+        return "not a valid name"
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return f"permission denied ({code or status})"
     return None
 
 
-def error_code(error: BaseException) -> tuple[str, int]:
+def _error_code(error: BaseException) -> tuple[str, int]:
     """Find the S3 error code and HTTP status in a client's error or in what caused it."""
     seen: BaseException | None = error
     while seen is not None:

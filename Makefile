@@ -1,0 +1,70 @@
+# Every target sets up what it needs; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_OUTPUT := demo-output
+
+# nothing of a developer's own Ray may leak into tests or the demo
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup demo test test-slow check fix format-check lint types schema lock bench-demo clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
+		| while IFS='|' read -r name text; do printf '  \033[1m%-14s\033[0m %s\n' "$$name" "$$text"; done
+
+setup: $(READY)  ## create .venv with the locked dependencies and embatch itself
+
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: $(READY)  ## embed the demo corpus, verify the output, search it (about a minute)
+	rm -rf $(DEMO_OUTPUT)
+	$(BIN)/embatch run jobs/demo/job.yaml --output $(DEMO_OUTPUT)
+	$(BIN)/embatch verify $(DEMO_OUTPUT)
+	$(BIN)/python -m jobs.demo.neighbours $(DEMO_OUTPUT)
+
+test: $(READY)  ## run the tests
+	$(BIN)/pytest -q -m "not slow and not gpu"
+
+test-slow: $(READY)  ## run the tests that take minutes
+	$(BIN)/pytest -q -m slow
+
+check: format-check lint types test  ## format, lint, types, tests: what has to hold before a commit
+
+format-check: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+fix: $(READY)  ## format, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(READY)  ## write the published JSON Schema of the job file
+	$(BIN)/embatch config schema > jobs/schema/job-v1.schema.json
+
+bench-demo: $(READY)  ## the demo job beside a plain sentence-transformers loop, in one run
+	$(BIN)/python -m tests.benchmarks.demo
+
+lock:  ## resolve pyproject.toml to requirements.lock again (needs uv on the PATH)
+	echo "torch==2.13.0 ; sys_platform == 'never'" > .lock-override
+	uv pip compile pyproject.toml --extra demo --extra test --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --override .lock-override --python-version 3.11 -o requirements.lock
+	rm .lock-override
+
+clean:  ## remove the environment, caches and the demo's output
+	rm -rf $(VENV) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,87 @@
+"""The command `embatch`: parse, call the library, turn errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from jobs import console
+from jobs.verbs import clean, config, plan, run, status, verify
+from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
+
+EPILOG = (
+    "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 too many dead letters, 4 output belongs to "
+    "something else, 5 input missing or changed, 6 model or device, 7 stalled, 8 interrupted, 9 storage, "
+    "10 no rows, 11 output damaged. Run the same command again after 7, 8 and 9."
+)
+
+app = typer.Typer(
+    name="embatch",
+    help="Turn sharded text corpora into sharded embeddings; never lose, repeat or mislabel a row.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("plan")(plan.plan)
+app.command("status")(status.status)
+app.command("verify")(verify.verify)
+app.command("clean")(clean.clean)
+app.add_typer(config.app, name="config")
+
+
+def main() -> NoReturn:
+    """Run the command and exit with the code of the contract."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.TyperException as error:
+        code = _fail(ConfigError("command line", f"{error.format_message()}; see embatch --help"))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(InterruptedRunError("interrupted"))
+    except PipelineError as error:
+        code = _fail(error)
+    except BrokenPipeError:
+        code = _silence_stdout()
+    except Exception as error:
+        traceback.print_exc()
+        code = _fail(PipelineError(f"internal error: {error!r}; please report it with the lines above"))
+    sys.exit(code)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise InterruptedRunError(f"stopped by {signal.Signals(number).name}")
+
+
+def _fail(error: PipelineError) -> int:
+    if console.wants_json():
+        failure = {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
+        print(json.dumps(failure, ensure_ascii=False))
+    console.error(error)
+    return error.exit_code
+
+
+def _silence_stdout() -> int:
+    # nobody reads on; a second error while Python flushes at exit helps nobody
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return InterruptedRunError.exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`embatch plan`: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+from jobs import arguments, console
+
+
+def plan(
+    job: arguments.JobFile = None,
+    set_: arguments.Set = None,
+    input_: arguments.Input = None,
+    output: arguments.Output = None,
+    model: arguments.Model = None,
+    as_json: arguments.Json = False,
+) -> None:
+    """Show files, rows, units and bytes, and what is already committed. Writes nothing.
+
+    embatch plan job.yaml
+
+    embatch plan job.yaml --json | jq .units
+    """
+    config = arguments.load(job, set_, (input_, output), model)
+    from pipeline.planning import preview  # reads the model's and the corpus' files
+
+    found = preview(config)
+    values = found.to_values()
+    lines = [
+        ("input", f"{config.input.uri}: {values['files']:,} files, {console.size(values['file_bytes'])}"),
+        ("rows", f"{values['rows']:,}" + (" (trial: input.limit is set)" if values["trial"] else "")),
+        ("units", f"{values['units']:,} of at most {values['unit_rows']:,} rows"),
+        ("committed", f"{values['units_committed']:,} units; {values['units_pending']:,} to do"),
+        ("output", f"{config.output.uri}: about {console.size(values['vector_bytes'])} of vectors"),
+        ("encoder", f"{values['model']}, {values['dimension']} dimensions, {values['dtype']} on {values['device']}"),
+        ("text", f"at most {values['max_seq_length']:,} tokens; prompt {values['prompt']!r}"),
+        ("columns", ", ".join(values["columns"])),
+        ("plan id", values["plan_id"]),
+    ]
+    if values["ignored"]:
+        lines.append(("ignored", f"{len(values['ignored'])} files of other formats, such as {values['ignored'][0]}"))
+    console.result(values, lines, as_json=as_json, title=f"{config.name}: plan")

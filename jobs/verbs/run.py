@@ -1,0 +1,76 @@
+"""`embatch run`: do the job, or what is missing of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from jobs import arguments, console
+from pipeline.report import RunReport
+
+
+def run(
+    job: arguments.JobFile = None,
+    set_: arguments.Set = None,
+    input_: arguments.Input = None,
+    output: arguments.Output = None,
+    model: arguments.Model = None,
+    *,
+    takeover: Annotated[bool, typer.Option(help="Take the output over from a run that is alive.")] = False,
+    single_writer: Annotated[
+        bool, typer.Option(help="Write to a store without create-only writes; you make sure nobody else does.")
+    ] = False,
+    skip_changed: Annotated[
+        bool, typer.Option(help="Set rows of files that changed since the plan aside as dead letters.")
+    ] = False,
+    fail_on_empty: Annotated[bool, typer.Option(help="Exit 10 when the input holds no rows.")] = False,
+    as_json: arguments.Json = False,
+) -> None:
+    """Embed a corpus, or what is missing of it.
+
+    The same command again continues after any interruption, and does nothing after success.
+
+        embatch run job.yaml --set output.unit_rows=4096
+
+        embatch run --input corpus/ --output vectors/ --model thenlper/gte-small
+    """
+    config = arguments.load(job, set_, (input_, output), model)
+    from pipeline.run import RunOptions  # Ray takes two seconds to import
+    from pipeline.run import run as run_job
+
+    options = RunOptions(
+        takeover=takeover, single_writer=single_writer, skip_changed=skip_changed, fail_on_empty=fail_on_empty
+    )
+    with console.listening() as listener:
+        report = run_job(config, options, listener)
+    console.result(asdict(report), _lines(report), as_json=as_json, title=_title(report))
+
+
+def _title(report: RunReport) -> str:
+    trial = " (trial: input.limit is set)" if report.trial else ""
+    if not report.this_run["units"]:
+        return f"{report.name}: already complete, nothing to do{trial}"
+    return f"{report.name}: complete{trial}"
+
+
+def _lines(report: RunReport) -> list[tuple[str, str]]:
+    totals, now = report.totals, report.this_run
+    lines = [
+        ("output", report.output),
+        ("rows", f"{totals['rows_in']:,} in = {totals['rows_ok']:,} embedded + {totals['rows_dead']:,} dead letters"),
+        ("dead letters", console.counts(totals["dead_by_code"])),
+        ("tokens", f"{totals['tokens']:,} ({totals['truncated']:,} rows truncated)"),
+        ("shards", f"{totals['units']:,}, {console.size(totals['size_bytes'])}"),
+        ("encoder", f"{report.encoder['model']}, {report.encoder['dimension']} x {report.encoder['dtype']}"),
+        ("content digest", str(report.content_digest)),
+    ]
+    if now["units"]:
+        stages = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in now["stage_seconds"].items())
+        lines += [
+            ("this run", f"{now['rows']:,} rows in {console.duration(now['seconds'])}"),
+            ("rate", f"{now['rows_per_s']:,.0f} rows/s, {now['tokens_per_s']:,.0f} tokens/s while encoding"),
+            ("stages", f"{stages} (summed over {report.replicas} replicas on {report.device})"),
+        ]
+    return lines

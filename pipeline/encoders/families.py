@@ -1,0 +1,119 @@
+"""What sets model families apart: where their configuration keeps its sizes, their positions, their 16-bit type.
+
+A family that is not listed runs by the general rule if transformers knows it, with float32 between its
+matrix products.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.exceptions import ModelError
+
+_SIZES = {
+    "width": ("hidden_size", "d_model", "dim", "n_embd"),
+    "layers": ("num_hidden_layers", "num_layers", "n_layers", "n_layer"),
+    "inner": ("intermediate_size", "d_ff", "hidden_dim", "n_inner"),
+    "heads": ("num_attention_heads", "num_heads", "n_heads", "n_head"),
+}
+"""Names that families give the same number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One family of architectures.
+
+    `transformers_class` is the class that holds the encoder alone, and `pooler` whether it can leave
+    its own unused pooler out. RoBERTa's kin number positions from `reserved_positions`. `bounded` says
+    that norms bound the activations, so that float16 never overflows.
+    """
+
+    transformers_class: str = "AutoModel"
+    pooler: bool = False
+    reserved_positions: int = 0
+    bounded: bool = False
+
+
+FAMILIES = {
+    "bert": Family(pooler=True, bounded=True),
+    "distilbert": Family(bounded=True),
+    "roberta": Family(pooler=True, reserved_positions=2, bounded=True),
+    "xlm-roberta": Family(pooler=True, reserved_positions=2, bounded=True),
+    "camembert": Family(pooler=True, reserved_positions=2, bounded=True),
+    "mpnet": Family(pooler=True, reserved_positions=2, bounded=True),
+    "t5": Family(transformers_class="T5EncoderModel"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The sizes of one model; `positions` is the most tokens it can number, None without a bound."""
+
+    model_type: str
+    width: int
+    positions: int | None
+    flops_per_token: int
+
+
+def family_of(model_type: str) -> Family:
+    """Return what is particular to a family."""
+    return FAMILIES.get(model_type, Family())
+
+
+def read_architecture(model: str, config: dict[str, Any]) -> Architecture:
+    """Read a model's sizes from its config.json.
+
+    Raises:
+        ModelError: the architecture is not one that can run, or brings its own code.
+    """
+    model_type = str(config.get("model_type"))
+    _refuse_unfit(model, model_type, config)
+    width = _size(config, "width")
+    if width is None:
+        raise ModelError(model, f"architecture {model_type!r} does not say how wide its vectors are")
+    positions = None if model_type == "t5" else config.get("max_position_embeddings")
+    return Architecture(
+        model_type=model_type,
+        width=width,
+        positions=positions - family_of(model_type).reserved_positions if positions else None,
+        flops_per_token=_flops_per_token(config, width),
+    )
+
+
+def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
+    if config.get("auto_map"):
+        named = ", ".join(sorted(map(str, config["auto_map"].values())))
+        raise ModelError(model, f"its config.json names code of its own ({named}); embatch runs no code of models")
+    if model_type not in FAMILIES and not _in_transformers(model_type):
+        raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")
+    if config.get("is_encoder_decoder") and model_type != "t5":
+        raise ModelError(model, f"architecture {model_type!r} is an encoder and a decoder; of these only t5 runs")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        kind = config["position_embedding_type"]
+        raise ModelError(
+            model, f"positions of type {kind!r} are ignored by transformers 5, so the vectors would be wrong"
+        )
+
+
+def _in_transformers(model_type: str) -> bool:
+    found = importlib.util.find_spec("transformers")
+    if found is None or not found.submodule_search_locations:
+        return False
+    folder = Path(found.submodule_search_locations[0]) / "models" / model_type.replace("-", "_")
+    return any(folder.glob("modeling_*.py"))
+
+
+def _size(config: dict[str, Any], name: str) -> int | None:
+    return next((int(config[key]) for key in _SIZES[name] if config.get(key)), None)
+
+
+def _flops_per_token(config: dict[str, Any], width: int) -> int:
+    """Matrix-product FLOPs a token without attention scores: 2 L (4 d inner + 2 d ff), gated 3 d ff."""
+    layers = _size(config, "layers") or 1
+    attention = config.get("d_kv", 0) * (_size(config, "heads") or 0) or width
+    wide = _size(config, "inner") or 4 * width
+    products = 3 if str(config.get("feed_forward_proj", "")).startswith("gated") else 2
+    return 2 * layers * (4 * width * attention + products * width * wide)

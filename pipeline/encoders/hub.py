@@ -1,0 +1,120 @@
+"""Models on the hub: a revision is pinned to its commit once; after that its cache on the node answers.
+
+`HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_HOME` and `HF_TOKEN` mean what they mean to huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import constants, hf_hub_download, model_info, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined] # httpx's, or its heir's
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from pipeline.encoders import layout
+from pipeline.exceptions import ModelError
+
+ANSWER_SECONDS = 10.0
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def is_commit(revision: str | None) -> bool:
+    """Tell a commit from a branch, a tag or nothing."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def resolve(model: str, revision: str | None, *, pickles: bool) -> Path:
+    """Pin a revision to its commit and bring what is missing of its files to this node.
+
+    Returns:
+        The snapshot folder in the hub's cache, which has the commit for its name.
+
+    Raises:
+        ModelError: there is no such model or revision, or the hub does not answer.
+    """
+    with _explained(model, revision):
+        present = _in_cache(model, revision)
+        if present is not None and (constants.HF_HUB_OFFLINE or (is_commit(revision) and _is_whole(present))):
+            return present
+        if constants.HF_HUB_OFFLINE:
+            raise ModelError(model, "is neither a folder here nor in the hub's cache, and HF_HUB_OFFLINE is set")
+        # asked for by its name first, so that the cache remembers which commit that name meant
+        commit = revision if is_commit(revision) else _download(model, layout.CONFIG, revision).parent.name
+        names = [file.rfilename for file in model_info(model, revision=commit, timeout=ANSWER_SECONDS).siblings or []]
+        modules = _download(model, layout.MODULES, commit).read_bytes() if layout.MODULES in names else None
+        wanted = layout.files_that_count(names, layout.module_folders(modules), pickles=pickles)
+        return _download_all(model, commit, wanted)
+
+
+def restore(model: str, commit: str, names: list[str]) -> Path:
+    """Find a plan's files in the hub's cache; asks the hub only for those that are not there.
+
+    Raises:
+        ModelError: they are not there and the hub does not give them.
+    """
+    with _explained(model, commit):
+        return _download_all(model, commit, names)
+
+
+def _download_all(model: str, commit: str | None, names: list[str]) -> Path:
+    if layout.CONFIG not in names:
+        raise ModelError(model, f"its repository holds no {layout.CONFIG}")
+    folders = {name: _download(model, name, commit).parent for name in names}
+    return folders[layout.CONFIG]
+
+
+def _download(model: str, name: str, revision: str | None) -> Path:
+    """Return a file's path in the hub's cache; a commit's file that is there costs no request."""
+    disable_progress_bars()
+    parent, base = PurePosixPath(name).parent, PurePosixPath(name).name
+    subfolder = None if parent.as_posix() == "." else parent.as_posix()
+    return Path(hf_hub_download(model, base, subfolder=subfolder, revision=revision, etag_timeout=ANSWER_SECONDS))
+
+
+def _in_cache(model: str, revision: str | None) -> Path | None:
+    found = try_to_load_from_cache(model, layout.CONFIG, revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Tell a snapshot that has all its modules from one that another tool filled in part."""
+    modules = snapshot / layout.MODULES
+    if not modules.is_file() or not (snapshot / "tokenizer.json").is_file():
+        return False
+    folders = [snapshot / folder for folder in layout.module_folders(modules.read_bytes())]
+    configured = [folder for folder in folders if not folder.name.endswith("Normalize")]
+    names = [path.name for path in snapshot.iterdir()]
+    weighted = layout.has_weights(names) or bool(layout.lone_pickles(names, [""]))
+    return weighted and all((folder / layout.CONFIG).is_file() for folder in configured)
+
+
+@contextmanager
+def _explained(model: str, revision: str | None) -> Iterator[None]:
+    """Turn the hub client's errors into one line that says what to do."""
+    try:
+        yield
+    except HFValidationError as error:
+        raise ModelError(model, "is neither a folder here nor a hub id such as 'owner/name'") from error
+    except GatedRepoError as error:
+        raise ModelError(model, "is gated: accept its terms on the hub and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        reason = "is neither a folder here nor a repository on the hub (a private one needs HF_TOKEN)"
+        raise ModelError(model, reason) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(model, f"has no revision {revision!r} on the hub") from error
+    except (TransportError, EntryNotFoundError, OSError) as error:
+        first = str(error).partition("\n")[0]
+        reason = f"is no folder here and {constants.ENDPOINT} does not give it: {first}"
+        raise ModelError(model, f"{reason} (HF_HUB_OFFLINE=1 takes what this node's cache holds)") from error
+    except ValueError as error:
+        raise ModelError(model, str(error)) from error

@@ -1,0 +1,86 @@
+"""What a prompt is to a model: text put before a text.
+
+Pooling sees it, leaves it out, or leaves it out by INSTRUCTOR's published rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from pipeline.config import PromptConfig
+from pipeline.exceptions import ConfigError
+
+PromptPooling = Literal["include", "exclude", "instructor", "unknown"]
+"""`unknown`: the files do not tell, so that no prompt is accepted."""
+_INSTRUCTOR = re.compile(r"(^|/)hkunlp/instructor-[^/]+/?$")
+
+
+def resolve_pooling(
+    asked: str, model: str, *, include_prompt: bool | None, model_type: str, dense: bool
+) -> PromptPooling:
+    """Decide how pooling treats a prompt: as the job says, then the pooling's own files, then the model's name.
+
+    `include_prompt` is None where the pooling's files do not say. INSTRUCTOR has the same modules as
+    sentence-T5 and GTR, so that a T5 with a dense layer remains unknown; all other models include.
+    """
+    if asked == "include" or asked == "exclude" or asked == "instructor":  # noqa: PLR1714 - narrows for mypy
+        return asked
+    named = bool(_INSTRUCTOR.search(model))
+    if include_prompt is None:
+        undecided = model_type == "t5" and dense
+        return "instructor" if named else "unknown" if undecided else "include"
+    if include_prompt:
+        return "include"
+    return "instructor" if named else "exclude"
+
+
+def constant_prompt(prompt: PromptConfig | None, named: Mapping[str, str], default: str | None) -> str:
+    """Return the prompt all rows share, "" where there is none or each row brings its own.
+
+    Raises:
+        ConfigError: the model has no prompt of that name.
+    """
+    if prompt is None:
+        return named.get(default, "") if default else ""
+    if prompt.name is None:
+        return prompt.text or ""
+    if prompt.name not in named:
+        known = ", ".join(sorted(named)) or "none"
+        raise ConfigError("encoder.prompt.name", f"the model names no prompt {prompt.name!r} (it has: {known})")
+    return named[prompt.name]
+
+
+def join(prompt: str, text: str, pooling: PromptPooling) -> str:
+    """Put a prompt before a text, without a separator; INSTRUCTOR strips the text and the whole."""
+    return (prompt + text.strip()).strip() if pooling == "instructor" else prompt + text
+
+
+def counted(prompt: str, pooling: PromptPooling) -> str:
+    """Return the prompt as its tokens are counted: alone, and stripped by INSTRUCTOR."""
+    return prompt.strip() if pooling == "instructor" else prompt
+
+
+def left_out(tokens: int, pooling: PromptPooling) -> int:
+    """Return how many leading tokens pooling leaves out, for a prompt of `tokens` without its end token.
+
+    INSTRUCTOR leaves a prompt of one token in.
+    """
+    if pooling == "exclude":
+        return tokens
+    return tokens if pooling == "instructor" and tokens > 1 else 0
+
+
+def refuse_unknown(pooling: PromptPooling) -> None:
+    """Refuse a prompt where nothing tells what the model's pooling does with it.
+
+    Raises:
+        ConfigError: naming the key that decides it.
+    """
+    if pooling == "unknown":
+        raise ConfigError(
+            "encoder.prompt_pooling",
+            "this T5 with a dense layer may be an INSTRUCTOR (instructor) or a sentence-T5 or GTR (include), which "
+            "its files do not tell; say which",
+        )

@@ -1,0 +1,12 @@
+"""An audit of an output that trusts nothing the writer says.
+
+Everything is derived again from the stored plan, the shards' bytes and the source files, by code that the
+writer does not use: nothing here imports readers, encoders, shard building or the commit protocol.
+"""
+
+from __future__ import annotations
+
+from pipeline.verify.audit import verify
+from pipeline.verify.findings import VerifyReport
+
+__all__ = ["VerifyReport", "verify"]

@@ -1,0 +1,130 @@
+"""The audit as a whole: plan, manifest, every shard, every source file, and what else lies under data/."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pipeline import plan as plans
+from pipeline.exceptions import DamagedOutputError
+from pipeline.fingerprint import combine_digests
+from pipeline.plan import Plan
+from pipeline.storage import Store, open_store
+from pipeline.verify.contents import InputAudit
+from pipeline.verify.findings import Findings, VerifyReport
+from pipeline.verify.manifest import HEAD, Entry, audit_manifest
+from pipeline.verify.shards import ShardAudit, audit_shard, shard_key
+from pipeline.verify.sources import InputFiles
+from pipeline.verify.units import unit_faults
+
+READERS = 4
+SHARDS_AHEAD = 4
+"""Shards held in memory beside the one that is compared with its source."""
+
+
+def verify(
+    output_uri: str, *, allow_partial: bool = False, check_input: bool = True, input_uri: str | None = None
+) -> VerifyReport:
+    """Audit an output; what is wrong stands in the report's findings and is never raised.
+
+    Args:
+        output_uri: an embatch output.
+        allow_partial: accept an output without a manifest, and audit the shards that are there.
+        check_input: read the source files again and compare every row with them.
+        input_uri: where the input is now; where it was planned when None.
+
+    Raises:
+        ConfigError: no embatch output is there, or nothing at the input.
+        StorageError: the output's store does not answer.
+    """
+    started = time.monotonic()
+    store = open_store(output_uri)
+    tally = _Tally()
+    plan = _load_plan(store, tally.findings)
+    complete = False
+    if plan is not None:
+        manifest = audit_manifest(store, plan)
+        complete = manifest.present
+        tally.findings.extend(manifest.findings)
+        if not complete and not allow_partial:
+            tally.findings.add(f"the output is not complete: it has no {HEAD}")
+        faults = unit_faults(plan)
+        tally.findings.extend(faults)
+        uri = input_uri or plan.requested["input"]["uri"]
+        source = InputAudit(plan, InputFiles(uri)) if check_input and not faults else None
+        for shard in _shards(store, plan, manifest.entries):
+            tally.add(shard, missing_is_fine=allow_partial and not complete)
+            tally.findings.extend(source.compare(shard) if source else ())
+        tally.findings.extend(source.close() if source else ())
+        tally.findings.extend(_foreign(store, plan))
+    return VerifyReport(
+        output=store.uri,
+        plan_id=plan.plan_id if plan else "",
+        complete=complete,
+        trial=plan.trial if plan else False,
+        units=tally.units,
+        rows=tally.rows,
+        dead_by_code=dict(sorted(tally.dead.items())),
+        content_digest=combine_digests(tally.digests) if plan and len(tally.digests) == len(plan.units) else None,
+        findings=tally.findings.sentences(),
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _load_plan(store: Store, findings: Findings) -> Plan | None:
+    try:
+        return plans.require(store)
+    except DamagedOutputError as error:
+        findings.extend(f"the plan is damaged: {finding}" for finding in error.findings)
+    except (KeyError, TypeError, ValueError) as error:
+        findings.add(f"the plan is damaged: {type(error).__name__}: {error}")
+    return None
+
+
+def _shards(store: Store, plan: Plan, entries: Mapping[int, Entry]) -> Iterator[ShardAudit]:
+    """Audit all units, some ahead of the caller, in order."""
+    ahead: deque[Future[ShardAudit]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        for unit in plan.units:
+            ahead.append(pool.submit(audit_shard, store, plan, unit, entries.get(unit.number)))
+            if len(ahead) > SHARDS_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+class _Tally:
+    """What the shards add up to, and whether they tell the same story of the encoder."""
+
+    def __init__(self) -> None:
+        self.findings = Findings()
+        self.units = self.rows = 0
+        self.dead: Counter[str] = Counter()
+        self.digests: list[str] = []
+        self._first: ShardAudit | None = None
+
+    def add(self, shard: ShardAudit, *, missing_is_fine: bool) -> None:
+        """Take the next unit."""
+        self.findings.extend(shard.findings)
+        if not shard.present and not missing_is_fine:
+            self.findings.add(f"{shard.key}: unit {shard.unit.number} has no shard")
+        if shard.table is None or shard.content_digest is None:
+            return
+        self.units += 1
+        self.rows += len(shard.table)
+        self.dead.update(shard.dead_codes or ())
+        self.digests.append(shard.content_digest)
+        first = self._first = self._first or shard
+        for name in sorted(first.description.keys() | shard.description.keys()):
+            one, other = first.description.get(name), shard.description.get(name)
+            if one != other:
+                self.findings.add(f"{shard.key}: its footer says {name} {other}, that of {first.key} {one}")
+
+
+def _foreign(store: Store, plan: Plan) -> Iterator[str]:
+    ours = {shard_key(plan.plan_id, unit.number) for unit in plan.units}
+    for stored in store.list("data"):
+        if stored.key not in ours:
+            yield f"{stored.key}: is not a shard of this plan"

@@ -1,0 +1,186 @@
+"""Source files read again from their first byte, with the standard library and pyarrow alone.
+
+Lines are counted here, so that wrong offsets in a plan are found out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.exceptions import ConfigError
+from pipeline.records import DeadCode, Format, SourceFile
+from pipeline.storage import open_filesystem
+from pipeline.verify.rows import Row, RowJudge, kept_text
+
+CHUNK_ROWS = 1024
+CHUNK_BYTES = 16 << 20
+LINE_FACTOR = 4
+"""A line of this many times `input.max_text_bytes` is dead without being parsed."""
+READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Some consecutive rows of a file, none at its end; of Parquet also the columns themselves."""
+
+    rows: Sequence[Row]
+    columns: pa.RecordBatch | None = None
+
+    def kept(self, name: str, kind: pa.DataType, indexes: Sequence[int]) -> pa.Array:
+        """Return a kept column of some of the rows as the output must hold it.
+
+        Raises:
+            pa.ArrowException: a value does not fit the type.
+        """
+        if self.columns is not None and name in self.columns.schema.names:
+            column = self.columns.column(name).take(pa.array(indexes, pa.int64()))
+            return (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).cast(kind)
+        values = [row.get(name) for index in indexes if isinstance(row := self.rows[index], Mapping)]
+        if self.columns is not None:
+            return pa.array(values, pa.string()).cast(kind)  # a partition's value
+        return pa.array(map(kept_text, values) if pa.types.is_string(kind) else values, kind)
+
+
+class SourceRows(Protocol):
+    """A file being read forward."""
+
+    def take(self, limit: int) -> Chunk:
+        """Return the next rows, at most `limit` and at least one unless the file has ended."""
+
+
+class InputFiles:
+    """Where the input is now."""
+
+    def __init__(self, uri: str) -> None:
+        self._fs, pattern = open_filesystem(uri)
+        if any(character in pattern for character in "*?["):
+            self._folder = re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
+        elif self._fs.isfile(pattern):
+            self._folder = pattern.rpartition("/")[0]
+        elif self._fs.exists(pattern):
+            self._folder = pattern
+        else:
+            raise ConfigError("input.uri", f"nothing is at {uri!r}; name where the input is now, or leave it unchecked")
+
+    def size(self, path: str) -> int | None:
+        """Return the size of a file, None where it is gone."""
+        try:
+            return int(self._fs.info(self._absolute(path))["size"])
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def open(self, source: SourceFile, judge: RowJudge) -> Iterator[SourceRows]:
+        """Open a file at its first row."""
+        partitions = dict(source.partitions)
+        with self._fs.open(self._absolute(source.path), "rb") as file:
+            if source.format is Format.PARQUET:
+                yield _ParquetRows(file, partitions, judge)
+            else:
+                yield _JsonLines(_decompressed(file, source.compression), partitions, judge.max_text_bytes)
+
+    def _absolute(self, path: str) -> str:
+        return f"{self._folder}/{path}" if self._folder else path
+
+
+def _decompressed(file: Any, compression: str | None) -> io.BufferedIOBase:
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=file)
+    if compression == "zstd":
+        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
+    return io.BufferedReader(file)
+
+
+class _JsonLines:
+    def __init__(self, stream: io.BufferedIOBase, partitions: Mapping[str, str | None], max_text_bytes: int) -> None:
+        self._stream, self._partitions = stream, partitions
+        self._max_line = LINE_FACTOR * max_text_bytes
+        self._is_first = True
+
+    def take(self, limit: int) -> Chunk:
+        rows: list[Row] = []
+        size = 0
+        while len(rows) < limit and size < CHUNK_BYTES and (line := self._stream.readline(self._max_line)):
+            size += len(line)
+            rows.append(self._row(line))
+        return Chunk(rows=rows)
+
+    def _row(self, line: bytes) -> Row:
+        if len(line) == self._max_line and not line.endswith(b"\n"):
+            while (rest := self._stream.readline(CHUNK_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            return DeadCode.TOO_LARGE
+        text = line.removeprefix(_BOM) if self._is_first else line
+        self._is_first = False
+        if not text.strip():
+            return DeadCode.EMPTY
+        try:
+            record = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse)
+        except UnicodeDecodeError:
+            return DeadCode.BAD_UTF8
+        except (ValueError, RecursionError):
+            return DeadCode.BAD_JSON
+        return {**self._partitions, **record} if isinstance(record, dict) else DeadCode.BAD_JSON
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+class _ParquetRows:
+    def __init__(self, file: Any, partitions: Mapping[str, str | None], judge: RowJudge) -> None:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        present = set(parquet.schema_arrow.names)
+        self._judged = [name for name in judge.columns if name in present]
+        wanted = [*self._judged, *(name for name in judge.kept if name in present and name not in self._judged)]
+        self._batches = parquet.iter_batches(CHUNK_ROWS, columns=wanted, use_threads=False)
+        self._partitions = partitions
+        self._batch: pa.RecordBatch | None = None
+
+    def take(self, limit: int) -> Chunk:
+        while self._batch is None or self._batch.num_rows == 0:
+            self._batch = next(self._batches, None)
+            if self._batch is None:
+                return Chunk(rows=[])
+        batch, self._batch = self._batch.slice(0, limit), self._batch.slice(limit)
+        columns = {name: _values(batch.column(name)) for name in self._judged}
+        rows = [
+            {**self._partitions, **{name: values[index] for name, values in columns.items()}}
+            for index in range(batch.num_rows)
+        ]
+        return Chunk(rows=rows, columns=batch)
+
+
+def _values(column: pa.Array) -> list[object]:
+    """Return a column as Python values: strings decoded, those that cannot be as bytes."""
+    plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    try:
+        values: list[object] = plain.to_pylist()
+    except UnicodeDecodeError:
+        values = plain.cast(pa.large_binary()).to_pylist()
+    return [_decoded(value) if isinstance(value, bytes) else value for value in values]
+
+
+def _decoded(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value

@@ -1,0 +1,131 @@
+"""Real kills of the real command: nothing is lost, nothing is done twice, and the exit code says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from samples import ROOT
+
+pytestmark = pytest.mark.ray
+
+
+def start(job_file, *arguments, **environment):
+    """Start the command in a process group of its own, as a scheduler does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", "run", str(job_file), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def shards(output):
+    return {path.name: path.read_bytes() for path in Path(output, "data").glob("*.parquet")}
+
+
+def encoded(log):
+    """Units in the order in which their encoding began."""
+    return [line.split()[1] for line in Path(log).read_text().splitlines()] if Path(log).exists() else []
+
+
+@pytest.fixture
+def expected(job, embatch, tmp_path, job_file, digest_of):
+    """The digest of an undisturbed run."""
+    output = str(tmp_path / "undisturbed")
+    done = embatch("run", str(job_file), "--output", output)
+    assert done.returncode == 0, done.stderr
+    return digest_of(output)
+
+
+def test_killed_process_groups_resume_to_the_same_output(job, job_file, embatch, tmp_path, expected, digest_of):
+    log, output = tmp_path / "encoded.log", job["output"]["uri"]
+    watch = f"encode.start:append={log}"
+    committed = {}
+    for unit in (2, 7):
+        killed = start(job_file, EMBATCH_FAILPOINTS=f"{watch};encode.start@unit={unit}:sleep=600")
+        deadline = time.monotonic() + 90
+        while str(unit) not in encoded(log) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        for name, data in committed.items():
+            assert shards(output)[name] == data
+        started = encoded(log)
+        again = [name for name in committed if str(int(name[5:13])) in started[started.index("|") :]] if "|" in started else []
+        assert again == []
+        committed = shards(output)
+        with log.open("a") as file:
+            file.write("- | -\n")
+    done = embatch("run", str(job_file), EMBATCH_FAILPOINTS=watch)
+    assert done.returncode == 0, done.stderr
+    redone = encoded(log)[len(encoded(log)) - encoded(log)[::-1].index("|") :]
+    assert {f"{int(unit):08d}" for unit in redone}.isdisjoint({name[5:13] for name in committed})
+    assert digest_of(output) == expected
+    assert embatch("verify", output).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["encode.mid", "commit.before_put", "commit.after_put", "local.after_link"])
+def test_a_killed_worker_is_replaced_within_the_run(job, job_file, embatch, tmp_path, place):
+    marker = tmp_path / "killed"
+    rule = f"{place}:once={marker},SIGKILL"
+    done = embatch("run", str(job_file), "--json", EMBATCH_FAILPOINTS=rule)
+    assert marker.exists(), "the fault never fired"
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["rows_ok"] == 300
+
+
+def test_a_driver_killed_around_the_manifest_finishes_later(job, job_file, embatch, expected, digest_of):
+    for place in ("claim.after_create", "plan.before_head", "manifest.before_put", "manifest.after_put"):
+        killed = embatch("run", str(job_file), EMBATCH_FAILPOINTS=f"{place}:SIGKILL")
+        assert killed.returncode == -signal.SIGKILL
+    done = embatch("run", str(job_file), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["this_run"]["units"] == 0
+    assert digest_of(job["output"]["uri"]) == expected
+
+
+def test_a_unit_that_kills_its_worker_ends_the_run_and_is_named(job_file, embatch, tmp_path):
+    log = tmp_path / "encoded.log"
+    rules = f"encode.start@unit=5:append={log};encode.start@unit=5:SIGKILL"
+    done = embatch("run", str(job_file), "--set", "limits.unit_attempts=2", EMBATCH_FAILPOINTS=rules)
+    assert done.returncode == 8
+    assert "unit 5 (b.jsonl.gz rows 25 to 49) lost its worker 2 times" in done.stderr
+    assert len(encoded(log)) == 2
+
+
+def test_a_stalled_unit_ends_the_run_with_its_own_code(job_file, embatch):
+    rule = "encode.start@unit=5:sleep=600"
+    done = embatch("run", str(job_file), "--set", "limits.stall_seconds=4", EMBATCH_FAILPOINTS=rule)
+    assert done.returncode == 7
+    assert "units being encoded: 5" in done.stderr
+
+
+def test_a_second_run_is_refused_while_the_first_is_alive(job, job_file, embatch, tmp_path):
+    log = tmp_path / "encoded.log"
+    rules = f"encode.start@unit=5:append={log};encode.start@unit=5:sleep=600"
+    first = start(job_file, EMBATCH_FAILPOINTS=rules)
+    deadline = time.monotonic() + 90
+    while not encoded(log) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    second = embatch("run", str(job_file))
+    shown = embatch("status", job["output"]["uri"], "--json")
+    first.send_signal(signal.SIGTERM)
+    output, _ = first.communicate(timeout=60)
+    assert second.returncode == 4
+    assert f"run 1 (pid {first.pid}" in second.stderr
+    assert json.loads(shown.stdout)["owner_alive"] is True
+    assert first.returncode == 8, output
+    assert "stopped by SIGTERM" in output
+    assert embatch("run", str(job_file)).returncode == 0

@@ -1,0 +1,63 @@
+"""What only a local disk can do wrong."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from pipeline.exceptions import ConfigError, InterruptedRunError, StorageError
+from pipeline.storage import open_store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "out"))
+
+
+def files_below(store):
+    return [path for path in Path(store.uri).rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def small_files_only():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_temporary_file_remains(store):
+    store.create("data/part-0.parquet", b"x")
+    store.create("data/part-0.parquet", b"taken")
+    store.replace("_job/report.json", b"{}")
+
+    out = Path(store.uri)
+    assert sorted(files_below(store)) == [out / "_job/report.json", out / "data/part-0.parquet"]
+
+
+def test_nothing_shows_under_data_before_the_link(store, monkeypatch):
+    monkeypatch.setenv("EMBATCH_FAILPOINTS", "local.before_link:raise")
+
+    with pytest.raises(InterruptedRunError):
+        store.create("data/part-0.parquet", b"x")
+
+    assert files_below(store) == []
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(store, small_files_only):
+    with pytest.raises(StorageError, match="File too large"):
+        store.create("data/part-0.parquet", bytes(8192))
+
+    assert files_below(store) == []
+
+
+def test_a_file_where_the_output_folder_should_be_is_named(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    store = open_store(str(tmp_path / "out"))
+
+    with pytest.raises(ConfigError, match="out"):
+        store.list("")
+    with pytest.raises(ConfigError, match="out"):
+        store.create("data/part-0.parquet", b"x")

@@ -1,0 +1,130 @@
+"""The layers hold: imports point down, heavy packages stay where they belong, docs know every key."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = (
+    {"exceptions"},
+    {"records", "schema", "fingerprint", "batching", "telemetry", "failpoints"},
+    {"config"},
+    {"storage"},
+    {"corpus", "encoders", "shard"},
+    {"checkpoint"},
+    {"plan"},
+    {"ray_data"},
+    {"embeddings", "status", "clean", "verify", "report", "tracking", "planning"},
+    {"run"},
+)
+HEAVY = {
+    "ray": {"pipeline/ray_data"},
+    "torch": {"pipeline/encoders"},
+    "transformers": {"pipeline/encoders"},
+    "typer": {"jobs"},
+    "rich": {"jobs"},
+    "pydantic": {"pipeline/config.py"},
+}
+SOURCES = sorted(
+    path.relative_to(ROOT).as_posix() for folder in ("pipeline", "jobs") for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def imports(source: str) -> set[str]:
+    """Every module a file imports, also inside functions and for types."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / source).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}: relative import"
+            found |= {f"{node.module}.{name.name}" for name in node.names} | {node.module or ""}
+    return found
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "pipeline" and len(parts) > 1 else None
+
+
+def level(name: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if name in rooms)
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source.startswith("pipeline/")])
+def test_imports_point_down(source):
+    own = Path(source).with_suffix("").parts[1]
+    if own == "__init__":
+        return
+    known = set().union(*LAYERS)
+    assert own in known, f"{own} has no layer yet"
+    for target in {room(module) for module in imports(source)} & known:
+        assert target == own or level(target) < level(own), f"{source} imports {target}"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_heavy_packages_stay_in_their_rooms(source):
+    for module in imports(source):
+        allowed = HEAVY.get(module.split(".")[0])
+        assert allowed is None or any(source.startswith(place) for place in allowed), f"{source} imports {module}"
+
+
+def test_library_never_imports_the_edge():
+    assert not [source for source in SOURCES if source.startswith("pipeline/") and "jobs" in imports(source)]
+
+
+def test_verify_shares_nothing_with_the_writer():
+    shared = {room(module) for source in SOURCES if "/verify" in source for module in imports(source)}
+    assert shared.isdisjoint({"corpus", "shard", "checkpoint", "encoders", "ray_data"})
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("pipeline", ("ray", "torch", "pyarrow", "pydantic")),
+        ("pipeline.plan", ("ray", "torch", "transformers")),
+        ("pipeline.checkpoint.commits", ("ray", "torch", "botocore")),
+        ("pipeline.encoders.registry", ("torch", "transformers", "tokenizers")),
+        ("pipeline.ray_data.reading", ("torch", "transformers")),
+        ("jobs.cli", ("ray", "torch", "transformers", "pandas")),
+    ],
+)
+def test_import_is_light(module, absent):
+    code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_published_schema_is_the_current_one():
+    from jobs.verbs.config import schema_text
+
+    assert (ROOT / "jobs/schema/job-v1.schema.json").read_text() == schema_text(), "run `make schema`"
+
+
+def test_docs_name_every_key_of_the_job_file():
+    schema = json.loads((ROOT / "jobs/schema/job-v1.schema.json").read_text())
+    text = (ROOT / "docs/job-file.md").read_text()
+    sections = {"": schema} | {
+        name: schema["$defs"][value["$ref"].rpartition("/")[2]]
+        for name, value in schema["properties"].items()
+        if "$ref" in value
+    }
+    keys = [f"{name}.{key}" if name else key for name, section in sections.items() for key in section["properties"]]
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_docs_name_every_verb_and_exit_code():
+    from jobs.cli import app
+    from pipeline.exceptions import error_classes
+
+    text = (ROOT / "docs/command-line.md").read_text()
+    verbs = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    assert [verb for verb in verbs if f"## `embatch {verb}" not in text] == []
+    codes = {0} | {kind.exit_code for kind in error_classes()}
+    assert [code for code in sorted(codes) if f"| {code} |" not in text] == []
