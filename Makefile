@@ -58,7 +58,7 @@ schema: $(READY)  ## write the published JSON Schema of the job file
 	$(BIN)/embatch config schema > jobs/schema/job-v1.schema.json
 
 bench-demo: $(READY)  ## the demo job beside a plain sentence-transformers loop, in one run
-	$(BIN)/python -m tests.benchmarks.demo
+	$(BIN)/python tests/benchmarks/demo.py
 
 lock:  ## resolve pyproject.toml to requirements.lock again (needs uv on the PATH)
 	echo "torch==2.13.0 ; sys_platform == 'never'" > .lock-override

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -57,8 +56,6 @@ def main() -> NoReturn:
         code = _fail(InterruptedRunError("interrupted"))
     except PipelineError as error:
         code = _fail(error)
-    except BrokenPipeError:
-        code = _silence_stdout()
     except Exception as error:
         traceback.print_exc()
         code = _fail(PipelineError(f"internal error: {error!r}; please report it with the lines above"))
@@ -72,15 +69,9 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 def _fail(error: PipelineError) -> int:
     if console.wants_json():
         failure = {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
-        print(json.dumps(failure, ensure_ascii=False))
+        console.write(json.dumps(failure, ensure_ascii=False))
     console.error(error)
     return error.exit_code
-
-
-def _silence_stdout() -> int:
-    # nobody reads on; a second error while Python flushes at exit helps nobody
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return InterruptedRunError.exit_code
 
 
 if __name__ == "__main__":

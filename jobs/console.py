@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,23 @@ LOG_LINE_SECONDS = 10.0
 
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _stdout = Console(highlight=False, soft_wrap=True)
+
+
+def own_stdout() -> None:
+    """Keep stdout for results: whatever else this process or its libraries print goes to stderr.
+
+    Ray prints notices of its workers to stdout, which would break `--json`.
+    """
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    _stdout.file = results
+
+
+def write(text: str) -> None:
+    """Print a result as it is."""
+    _stdout.file.write(text + "\n")
+    _stdout.file.flush()
 
 
 def wants_json() -> bool:
@@ -47,7 +65,7 @@ def note(message: str) -> None:
 def result(values: Mapping[str, Any], lines: Sequence[tuple[str, str]], *, as_json: bool, title: str) -> None:
     """Print the outcome of a command: one JSON object, or a few lines for people."""
     if as_json:
-        print(json.dumps(values, ensure_ascii=False))
+        write(json.dumps(values, ensure_ascii=False))
         return
     _stdout.print(f"[bold]{escape(title)}[/]")
     width = max((len(name) for name, _ in lines), default=0)

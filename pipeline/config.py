@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.exceptions import ConfigError
-
-MAX_JOB_FILE_BYTES = 1 << 20
-MAX_YAML_ALIASES = 16
+from pipeline.job_file import USER_INFO, read_values, shown
 
 KeepType = Literal["string", "int32", "int64", "float32", "float64", "bool"]
+Count = Annotated[int, Field(gt=0, strict=True)]
+"""A number of something; strict, as `true` would else be 1."""
+Text = Annotated[str, Field(min_length=1)]
+
+_CONTAINER_PROTOCOLS = ("abfs", "abfss", "wasb", "wasbs", "adl")
+"""On Azure a URI's user part names the container: abfs://container@account…/path."""
 
 
 class Section(BaseModel):
@@ -31,19 +34,19 @@ class Section(BaseModel):
 class InputConfig(Section):
     """Where the corpus is and which columns matter."""
 
-    uri: str
+    uri: Text
     """File, folder or glob of Parquet or JSON Lines (plain, gzip or zstd), on any fsspec protocol."""
     format: Literal["auto", "parquet", "jsonl"] = "auto"
     """`auto` goes by the suffix: .parquet, .pq, .jsonl, .ndjson, and .gz or .zst after them."""
-    text: str = "text"
+    text: Text = "text"
     """The column to embed, or a template over columns such as "{title}\\n{body}"."""
-    id: str | None = None
+    id: Text | None = None
     """The column carried as `id`; when absent, a column named `id` if there is one."""
-    keep: tuple[str, ...] | dict[str, KeepType] = ()
+    keep: tuple[Text, ...] | dict[Text, KeepType] = ()
     """Columns (or Hive partition keys) carried to the output; a mapping gives their types."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Embed only the first n rows: a trial, and the output says so."""
-    max_text_bytes: PositiveInt = 32 << 20
+    max_text_bytes: Count = 32 << 20
     """A longer text is set aside as a dead letter before it is tokenized."""
 
     @field_validator("uri")
@@ -88,7 +91,7 @@ class PromptConfig(Section):
 class EncoderConfig(Section):
     """The model and everything about it that changes the vectors."""
 
-    model: str
+    model: Text
     """A hub id, a folder, a URI (`s3://models/gte-small/`), `packaged:all-MiniLM-L6-v2`, or `hashing:64` for tests."""
     revision: str | None = None
     """The hub revision; when absent, the current commit is pinned in the plan."""
@@ -99,13 +102,13 @@ class EncoderConfig(Section):
     the model's files, then its name."""
     pooling: Literal["auto", "mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"] = "auto"
     """`auto` takes the model's own; needed where its folder does not say."""
-    max_seq_length: PositiveInt | None = None
+    max_seq_length: Count | None = None
     """Tokens a text, special tokens included; the model's own when absent."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
-    max_batch_tokens: PositiveInt | Literal["auto"] = "auto"
+    max_batch_tokens: Count | Literal["auto"] = "auto"
     """Padded tokens a batch; `auto` is a static default, recorded in the plan."""
-    convert_pickle: bool = False
+    convert_pickle: Annotated[bool, Field(strict=True)] = False
     """Convert weights published only as pickles to safetensors, once a node, in a process of its own."""
 
     @field_validator("model")
@@ -129,11 +132,11 @@ class TextConfig(Section):
 class OutputConfig(Section):
     """Where the shards go and how large they are."""
 
-    uri: str
-    """Folder or prefix of this job alone, on any fsspec protocol with create-only writes."""
-    unit_rows: PositiveInt | Literal["auto"] = "auto"
+    uri: Text
+    """Local folder or `s3://` prefix of this job alone."""
+    unit_rows: Count | Literal["auto"] = "auto"
     """Rows a unit (one shard each); `auto` is a static function of model and device."""
-    unit_bytes: Annotated[int, Field(ge=1024)] = 64 << 20
+    unit_bytes: Annotated[int, Field(ge=1024, strict=True)] = 64 << 20
     """Input bytes a unit at the most."""
 
     @field_validator("uri")
@@ -145,11 +148,11 @@ class OutputConfig(Section):
 class LimitsConfig(Section):
     """When a run gives up; never part of the output's identity."""
 
-    max_dead_rate: Annotated[float, Field(ge=0, le=1)] = 0.001
+    max_dead_rate: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.001
     """Dead letters to rows at the most (empty texts apart); above it exit 3 and no manifest."""
-    stall_seconds: Annotated[float, Field(gt=0)] = 900.0
+    stall_seconds: Annotated[float, Field(gt=0, strict=True)] = 900.0
     """Exit 7 when nothing moved for so long."""
-    unit_attempts: PositiveInt = 3
+    unit_attempts: Count = 3
     """How often a unit may lose its worker before the run ends and names it."""
 
 
@@ -160,7 +163,7 @@ class ClusterConfig(Section):
     """`auto`: RAY_ADDRESS if set, else a local Ray of this run; `local`; or an address."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Must be given on a cluster that is not local."""
-    replicas: PositiveInt | Literal["auto"] = "auto"
+    replicas: Count | Literal["auto"] = "auto"
     """Copies of the encoder; `auto` by devices or cores, and memory."""
 
 
@@ -185,10 +188,7 @@ def load_job(path: Path | None, overrides: Sequence[str] = ()) -> JobConfig:
     Raises:
         ConfigError: the file cannot be read or parsed, or a key is unknown or has a wrong value.
     """
-    values = _parse_yaml(path) if path is not None else {}
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_job(values)
+    return parse_job(read_values(path, overrides))
 
 
 def parse_job(values: Mapping[str, Any]) -> JobConfig:
@@ -200,34 +200,49 @@ def parse_job(values: Mapping[str, Any]) -> JobConfig:
     try:
         return JobConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ConfigError(_key_path(first["loc"]), _reason(first["loc"], first)) from None
+        found = error.errors(include_url=False)
+        key = _key_path(found[0]["loc"])
+        raise ConfigError(key, _reason([detail for detail in found if _key_path(detail["loc"]) == key])) from None
 
 
 def _key_path(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc) or "job"
+    """Return the key an error is about; what follows a key in pydantic's path names types and places in it."""
+    model: type[Section] | None = JobConfig
+    parts = []
+    for part in loc:
+        if model is None:
+            break
+        parts.append(str(part))
+        model = _section_at(model, str(part))
+    return ".".join(parts) or "job"
 
 
-def _reason(loc: tuple[int | str, ...], detail: Mapping[str, Any]) -> str:
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), _valid_keys(loc[:-1]), n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; valid here: {', '.join(_valid_keys(loc[:-1]))}"
-        return f"unknown key{hint}"
-    if detail["type"] == "missing":
+def _reason(details: Sequence[Mapping[str, Any]]) -> str:
+    """Say what is wrong with one key; where it may be of several types, one detail each."""
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        *section, key = map(str, first["loc"])
+        known = _valid_keys(section)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; valid here: {', '.join(known)}"
+    if first["type"] == "missing":
         return "is required"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]} (got {detail['input']!r})"
+    messages = (str(detail["msg"]).removeprefix("Value error, ") for detail in details)
+    said = dict.fromkeys(f"{message[0].lower()}{message[1:]}" for message in messages)
+    return f"{', or '.join(said)} (got {shown(first['input'])})"
 
 
-def _valid_keys(section: tuple[int | str, ...]) -> list[str]:
-    model: Any = JobConfig
-    for part in section:
-        field = model.model_fields.get(str(part))
-        nested = [kind for kind in _annotations(field.annotation) if issubclass(kind, Section)] if field else []
-        if not nested:
-            return []
-        model = nested[0]
-    return list(model.model_fields)
+def _valid_keys(sections: Sequence[str]) -> list[str]:
+    model: type[Section] | None = JobConfig
+    for part in sections:
+        model = _section_at(model, part) if model else None
+    return list(model.model_fields) if model else []
+
+
+def _section_at(model: type[Section], key: str) -> type[Section] | None:
+    field = model.model_fields.get(key)
+    kinds = _annotations(field.annotation) if field else []
+    return next((kind for kind in kinds if issubclass(kind, Section)), None)
 
 
 def _annotations(annotation: Any) -> list[type]:
@@ -235,63 +250,9 @@ def _annotations(annotation: Any) -> list[type]:
     return [kind for kind in options if isinstance(kind, type)]
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(override, "write an override as section.key=value")
-    *sections, last = key.split(".")
-    for part in sections:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise ConfigError(key, f"{part!r} is not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(key, f"is not YAML: {error}") from None
-
-
-class _JobFileLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and many aliases (alias bombs)."""
-
-    aliases = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > MAX_YAML_ALIASES:
-                msg = f"more than {MAX_YAML_ALIASES} aliases"
-                raise yaml.YAMLError(msg)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - overrides
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                msg = f"duplicate key {key!r} in line {key_node.start_mark.line + 1}"
-                raise yaml.YAMLError(msg)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _parse_yaml(path: Path) -> dict[str, Any]:
-    try:
-        size = path.stat().st_size
-        if size > MAX_JOB_FILE_BYTES:
-            raise ConfigError(str(path), f"a job file of {size} bytes; at most {MAX_JOB_FILE_BYTES} are read")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_JobFileLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(str(path), f"is not a valid job file: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(str(path), "must hold a mapping of sections")
-    return values
-
-
 def _refuse_credentials(uri: str) -> str:
-    authority = uri.partition("://")[2].partition("/")[0]
-    if "@" in authority:
-        msg = "credentials do not belong in a URI; set them in the environment"
-        raise ValueError(msg)
+    for protocol, user in USER_INFO.findall(uri):
+        if ":" in user or protocol.lower() not in _CONTAINER_PROTOCOLS:
+            msg = "credentials do not belong in a URI; set them in the environment"
+            raise ValueError(msg)
     return uri

@@ -31,8 +31,7 @@ def content_digest(table: pa.Table) -> str:
     """Hash a table's columns, values and order, whatever its chunks, offsets and padding."""
     digest = hashlib.sha256()
     for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        array = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        array = table.column(name).combine_chunks()
         digest.update(f"{name}\0{len(array)}\0".encode())
         for part in _array_bytes(array):
             digest.update(part)
@@ -69,18 +68,17 @@ def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
 def _array_bytes(array: pa.Array) -> Iterable[bytes]:
     """Yield an array's validity and values in one fixed little-endian form."""
     kind = array.type
-    yield np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes()
     if pa.types.is_dictionary(kind):
         yield from _array_bytes(array.dictionary_decode())
-    elif pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
+        return
+    if pa.types.is_map(kind):
+        array = array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field])))
+    yield np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes()
+    if _is_binary(kind):
         yield from _binary_bytes(array.cast(pa.large_binary()))
-    elif pa.types.is_large_binary(kind):
-        yield from _binary_bytes(array)
     elif pa.types.is_fixed_size_list(kind):
-        yield from _array_bytes(
-            array.fill_null([0] * kind.list_size).flatten() if array.null_count else array.flatten()
-        )
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _array_bytes(array.flatten())  # leaves out what lies under a null
+    elif any(is_kind(kind) for is_kind in _LISTS):
         lengths = array.value_lengths().fill_null(-1)
         yield lengths.to_numpy(zero_copy_only=False).astype("<i8").tobytes()
         yield from _array_bytes(array.flatten())
@@ -88,10 +86,27 @@ def _array_bytes(array: pa.Array) -> Iterable[bytes]:
         for index, child in enumerate(array.flatten()):
             yield f"{kind.field(index).name}\0".encode()
             yield from _array_bytes(child)
-    elif pa.types.is_null(kind):
-        return
-    else:
+    elif not pa.types.is_null(kind):
         yield _primitive_bytes(array)
+
+
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+    pa.types.is_map,
+)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_large_binary(kind)
+        or kind in (pa.string_view(), pa.binary_view())
+    )
 
 
 def _binary_bytes(array: pa.LargeBinaryArray) -> Iterable[bytes]:

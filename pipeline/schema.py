@@ -67,33 +67,46 @@ def decode_schema(text: str) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
 
-def has_extension(kind: pa.DataType) -> bool:
-    """Tell whether a type tree holds an extension type; some unpickle their file's bytes on conversion."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return True
-    if pa.types.is_dictionary(kind):
-        return has_extension(kind.value_type)
-    return any(has_extension(kind.field(index).type) for index in range(kind.num_fields))
+def _base64_marks(text: bytes) -> list[bytes]:
+    """Return what of a text's base64 form does not depend on its neighbours, at each of three alignments."""
+    coded = [base64.b64encode(bytes(shift) + text) for shift in range(3)]
+    return [mark[-(-shift * 8 // 6) : (shift + len(text)) * 8 // 6] for shift, mark in enumerate(coded)]
 
 
-def field_has_extension(field: pa.Field) -> bool:
-    """Tell the same for a field, also where the type is not registered and only metadata names it."""
-    if field.metadata and b"ARROW:extension:name" in field.metadata:
-        return True
-    kind = field.type
-    if isinstance(kind, pa.BaseExtensionType):
-        return True
-    if pa.types.is_dictionary(kind):
-        return has_extension(kind.value_type)
-    return any(field_has_extension(kind.field(index)) for index in range(kind.num_fields))
+_EXTENSION_MARKS = _base64_marks(b"ARROW:extension:name")
+
+
+def declares_extensions(footer: bytes) -> bool:
+    """Tell whether a Parquet footer declares an Arrow extension type, at any depth of any column.
+
+    It holds the Arrow schema in base64. To ask Arrow instead would be too late: it calls the code of registered
+    types while it opens a file, and some unpickle the file's bytes when a column is converted.
+    """
+    return any(mark in footer for mark in _EXTENSION_MARKS)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type a kept column has in the output: dictionaries decoded, 64-bit offsets dropped."""
+    """Return the type a kept column has in the output: dictionaries decoded, views and 64-bit offsets dropped."""
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or kind == pa.string_view():
         return pa.string()
     if pa.types.is_large_binary(kind) or kind == pa.binary_view():
         return pa.binary()
+    return _plain_nested(kind)
+
+
+def _plain_nested(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(kind.field(index)) for index in range(kind.num_fields)])
     return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(plain_type(field.type)).remove_metadata()

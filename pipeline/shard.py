@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import fingerprint
@@ -21,6 +22,7 @@ from pipeline.schema import DEAD_SCHEMA
 FORMAT = 1
 PREFIX = "embatch."
 ROW_GROUP_ROWS = 4096
+_DECODE_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,8 @@ def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
     counts = {
         "rows_in": len(table) + len(dead),
         "rows_ok": len(table),
-        "tokens": int(sum(table["n_tokens"].to_numpy())) if len(table) else 0,
-        "truncated": int(sum(table["truncated"].to_numpy())) if len(table) else 0,
+        "tokens": pc.sum(table["n_tokens"]).as_py() or 0,
+        "truncated": pc.sum(table["truncated"]).as_py() or 0,
         "dead_by_code": _count(dead["code"]),
         "dead_key": f"_dead/part-{info.unit:08d}-{dead_sha256[:12]}.parquet" if dead_sha256 else None,
         "dead_sha256": dead_sha256,
@@ -69,14 +71,21 @@ def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
     metadata = {"format": str(FORMAT), "plan_id": info.plan_id, "unit": str(info.unit), **info.description}
     metadata["counts"] = fingerprint.canonical_json(counts).decode()
     data = _parquet(table, metadata)
-    if fingerprint.content_digest(read(data)) != digest:
+    if fingerprint.content_digest(read(data, key)) != digest:
         raise DamagedOutputError(key, ["a shard read back differently from what was written; nothing was published"])
     return Shard(data=data, receipt=describe(key, data), dead_data=dead_data)
 
 
-def read(data: bytes) -> pa.Table:
-    """Read a shard whole, its page checksums verified."""
-    return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+def read(data: bytes, key: str) -> pa.Table:
+    """Read a shard whole, its page checksums verified.
+
+    Raises:
+        DamagedOutputError: its bytes are not those that were written.
+    """
+    try:
+        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    except _DECODE_ERRORS as error:
+        raise DamagedOutputError(key, [f"not readable as Parquet: {error}"]) from error
 
 
 def footer(data: bytes, key: str) -> dict[str, str]:
@@ -87,9 +96,9 @@ def footer(data: bytes, key: str) -> dict[str, str]:
     """
     try:
         metadata = pq.read_metadata(io.BytesIO(data)).metadata or {}
-    except pa.ArrowException as error:
+        values = {name.decode(): value.decode() for name, value in metadata.items() if name.startswith(PREFIX.encode())}
+    except _DECODE_ERRORS as error:
         raise DamagedOutputError(key, [f"not a Parquet file: {error}"]) from error
-    values = {name.decode(): value.decode() for name, value in metadata.items() if name.startswith(PREFIX.encode())}
     found = {name.removeprefix(PREFIX): value for name, value in values.items()}
     if found.get("format") != str(FORMAT):
         raise DamagedOutputError(key, [f"shard format {found.get('format')!r}; this embatch reads {FORMAT}"])
@@ -97,15 +106,17 @@ def footer(data: bytes, key: str) -> dict[str, str]:
 
 
 def describe(key: str, data: bytes) -> Receipt:
-    """Make the receipt of a shard from its bytes alone."""
+    """Make the receipt of a shard from its bytes alone.
+
+    Raises:
+        DamagedOutputError: it is not a shard of this format.
+    """
     found = footer(data, key)
-    return Receipt(
-        unit=int(found["unit"]),
-        key=key,
-        size_bytes=len(data),
-        sha256=fingerprint.sha256(data),
-        **json.loads(found["counts"]),
-    )
+    try:
+        unit, counts = int(found["unit"]), json.loads(found["counts"])
+        return Receipt(unit=unit, key=key, size_bytes=len(data), sha256=fingerprint.sha256(data), **counts)
+    except (KeyError, ValueError, TypeError) as error:
+        raise DamagedOutputError(key, [f"its footer lacks unit or counts: {error}"]) from error
 
 
 def _parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 
 from samples import ROOT, make_rows, write_jsonl
 
-pytest_plugins = ["tests.store_fixtures"]
+pytest_plugins = ["store_fixtures"]
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:

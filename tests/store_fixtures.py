@@ -14,7 +14,7 @@ import stamina
 from pipeline.storage import Store, open_store
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import FaultProxy
+    from fault_proxy import FaultProxy
 
 S3_SECRET = "canary-b41f-never-in-any-text"
 
@@ -23,9 +23,8 @@ S3_SECRET = "canary-b41f-never-in-any-text"
 def s3_proxy() -> Iterator[FaultProxy]:
     """Start the server and the proxy, and point every client's environment at the proxy."""
     import s3fs
+    from fault_proxy import FaultProxy
     from moto.server import ThreadedMotoServer
-
-    from tests.fault_proxy import FaultProxy
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)

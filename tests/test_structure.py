@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"exceptions"},
-    {"records", "schema", "fingerprint", "batching", "telemetry", "failpoints"},
+    {"records", "schema", "fingerprint", "batching", "telemetry", "failpoints", "job_file"},
     {"config"},
     {"storage"},
     {"corpus", "encoders", "shard"},

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from jobs import arguments
+from jobs import arguments, console
 from pipeline.config import JobConfig
 
 app = typer.Typer(help="Show the job file's schema, or a job with its overrides and defaults.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def schema(
 
     embatch config schema > job-v1.schema.json
     """
-    print(schema_text(), end="")
+    console.write(schema_text().rstrip())
 
 
 @app.command()
@@ -45,6 +45,5 @@ def show(
     embatch config show job.yaml --set encoder.dtype=float32
     """
     values = arguments.load(job, set_, (input_, output), model).model_dump(mode="json")
-    print(json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
-    if as_json:
-        print()
+    text = json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    console.write(text.rstrip())

@@ -19,6 +19,7 @@ def plan(
 
     embatch plan job.yaml --json | jq .units
     """
+    console.own_stdout()
     config = arguments.load(job, set_, (input_, output), model)
     from pipeline.planning import preview  # reads the model's and the corpus' files
 

@@ -36,6 +36,7 @@ def run(
 
         embatch run --input corpus/ --output vectors/ --model thenlper/gte-small
     """
+    console.own_stdout()
     config = arguments.load(job, set_, (input_, output), model)
     from pipeline.run import RunOptions  # Ray takes two seconds to import
     from pipeline.run import run as run_job

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.config import InputConfig
 from pipeline.corpus.parquet import fits_id, fits_template, fits_text
-from pipeline.corpus.rows import RowRule
+from pipeline.corpus.rows import RowRule, partition_values
 from pipeline.exceptions import ConfigError, SourceSchemaError
 from pipeline.records import Format, SourceFile
 from pipeline.schema import KEEP_TYPES, plain_type
@@ -30,6 +30,8 @@ class ColumnCheck:
         }
         self._typed = {name for name, kind in self._keep.items() if kind is not None}
         self._seen: dict[str, str] = {}
+        self._unseen = set(self._keep) - self._typed
+        self._sampled: set[str] = set()
 
     def add(self, source: SourceFile, columns: Columns) -> None:
         """Check one file.
@@ -40,6 +42,8 @@ class ColumnCheck:
         """
         partitions = dict.fromkeys((name for name, _ in source.partitions), pa.string())
         present: Columns = {**partitions, **columns}
+        typed = {name: kind for name, kind in self._keep.items() if kind is not None and name not in columns}
+        partition_values(source, typed)
         if source.format is Format.PARQUET:
             self._check_types(source, present)
             self._unify(source, present)
@@ -47,9 +51,22 @@ class ColumnCheck:
             for name in self._rule.text_columns:
                 if name not in present:
                     raise ConfigError("input.text", _no_column(name, source, present))
+            if self._rule.id_required and self._rule.id_column not in present:
+                raise ConfigError("input.id", _no_column(self._rule.id_column, source, present))
+        if columns:
+            self._unseen -= set(present)
+            self._sampled |= set(present)
 
     def keep_types(self) -> dict[str, pa.DataType]:
-        """Return the kept columns' types, once every file was added."""
+        """Return the kept columns' types, once every file was added.
+
+        Raises:
+            ConfigError: no file shows a kept column that the job does not type.
+        """
+        for name in self._keep:
+            if self._sampled and name in self._unseen:
+                reason = f"no file has {name!r} in its first rows ({_columns(name, self._sampled)})"
+                raise ConfigError("input.keep", f"{reason}; give its type if it is that rare")
         return {name: pa.string() if kind is None else kind for name, kind in self._keep.items()}
 
     def _check_types(self, source: SourceFile, present: Columns) -> None:
@@ -67,17 +84,27 @@ class ColumnCheck:
     def _unify(self, source: SourceFile, present: Columns) -> None:
         for name, known in self._keep.items():
             kind = plain_type(_required(source, present, name))
-            if name in self._typed or known == kind:
-                continue
-            if known is None:
+            if name in self._typed:
+                _require_cast(source, name, kind, known)
+            elif known is None:
                 self._keep[name], self._seen[name] = kind, source.path
-                continue
-            try:
-                fields = [pa.schema([pa.field(name, each)]) for each in (known, kind)]
-                self._keep[name] = pa.unify_schemas(fields, promote_options="permissive").field(0).type
-            except (pa.ArrowInvalid, pa.ArrowTypeError):
-                reason = f"is {kind}, but {known} in {self._seen[name]!r}; give its type in input.keep"
-                raise SourceSchemaError(source.path, name, reason) from None
+            elif known != kind:
+                self._keep[name] = self._common(source, name, known, kind)
+
+    def _common(self, source: SourceFile, name: str, known: pa.DataType, kind: pa.DataType) -> pa.DataType:
+        fields = [pa.schema([pa.field(name, each)]) for each in (known, kind)]
+        try:
+            return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            reason = f"is {kind}, but {known} in {self._seen[name]!r}; give its type in input.keep"
+            raise SourceSchemaError(source.path, name, reason) from None
+
+
+def _require_cast(source: SourceFile, name: str, kind: pa.DataType, wanted: pa.DataType) -> None:
+    try:
+        pa.nulls(0, kind).cast(wanted)
+    except pa.ArrowNotImplementedError:
+        raise SourceSchemaError(source.path, name, f"is {kind}, which cannot become {wanted}") from None
 
 
 def _required(source: SourceFile, present: Columns, name: str) -> pa.DataType:
@@ -88,6 +115,10 @@ def _required(source: SourceFile, present: Columns, name: str) -> pa.DataType:
 
 
 def _no_column(name: str, source: SourceFile, present: Iterable[str]) -> str:
+    return f"no such column in {source.path!r}; {_columns(name, present)}"
+
+
+def _columns(name: str, present: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, present, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"no such column in {source.path!r}; {hint}it has {', '.join(sorted(present)) or 'no columns'}"
+    return f"{hint}it has {', '.join(sorted(present)) or 'no columns'}"

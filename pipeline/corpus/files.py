@@ -83,9 +83,7 @@ class CorpusFiles:
             raise SourceMissingError(self.uri, self._why_nothing(len(ignored), hidden))
         return Listing(sources=sources, ignored=ignored)
 
-    def _source(
-        self, path: str, info: dict[str, Any], found: Format, compression: str | None
-    ) -> SourceFile | None:
+    def _source(self, path: str, info: dict[str, Any], found: Format, compression: str | None) -> SourceFile | None:
         """Pin a listed file; None for what only looks like one (a pipe, a link to a folder)."""
         try:
             path.encode()

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
+from math import isfinite
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,14 +21,15 @@ import pyarrow as pa
 from pipeline import failpoints
 from pipeline.corpus.files import CorpusFiles, PinnedFile
 from pipeline.corpus.reader import CutLimits, Inspection
-from pipeline.corpus.rows import Collector, DeadRowError, check_unicode
-from pipeline.exceptions import SourceReadError
+from pipeline.corpus.rows import Collector, DeadRowError, check_unicode, json_text, partition_values
 from pipeline.records import DeadCode, Slice, SourceFile
 
 BLOCK_BYTES = 4 << 20
 SAMPLE_ROWS = 100
 LINE_OVERHEAD = 4
 """A line may be this many times the largest text: escapes and other columns."""
+MAX_DEPTH = 500
+"""Nesting of a record; what Python's parser takes beyond it depends on how deep its caller is nested."""
 _BOM = b"\xef\xbb\xbf"
 _DECODE_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -56,10 +58,13 @@ class JsonLinesReader:
         """Read consecutive slices of one file; see `Reader.read`."""
         first = next(slices)
         max_line = LINE_OVERHEAD * collect.rule.max_text_bytes
+        partitions = partition_values(first.source, collect.keep)
         with _decompressed(files, first.source) as (stream, pinned):
             for piece in chain([first], slices):
                 stream.seek(piece.start)
-                _read_slice(stream, piece, collect, max_line)
+                _read_slice(stream, piece, collect, partitions, max_line)
+                if stream.tell() != piece.end:
+                    raise pinned.blame(f"{piece} end at byte {stream.tell()}, planned {piece.end}")
                 failpoints.hit("read.mid")
                 pinned.check()
                 yield piece
@@ -81,7 +86,7 @@ def _decompressed(files: CorpusFiles, source: SourceFile) -> Iterator[tuple[io.B
         try:
             yield _stream(pinned.file, source.compression), pinned
         except _DECODE_ERRORS as error:
-            raise SourceReadError(source.path, f"damaged {source.compression or 'file'}: {error}") from error
+            raise pinned.blame(f"damaged {source.compression or 'file'}: {error}") from error
 
 
 def _stream(file: Any, compression: str | None) -> io.BufferedIOBase:
@@ -134,36 +139,38 @@ class _Cutter:
 
     @property
     def done(self) -> bool:
-        return self._wanted() == 0
-
-    def _wanted(self) -> int:
+        """Whether all rows that are wanted of this file were seen."""
         total = self._limits.total_rows
-        left = self._limits.rows if total is None else min(self._limits.rows, total - self._row)
-        return left - self._rows
+        return total is not None and self._row + self._rows >= total
 
     def feed(self, block: bytes) -> None:
         ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + self._position + 1
         self._position += len(block)
         while len(ends) and not self.done:
             fit = int(np.searchsorted(ends, self._start + self._limits.size_bytes, side="right"))
-            take = min(fit, self._wanted())
-            if take == 0 and self._rows == 0:
-                take = 1  # a line larger than a unit is a unit of its own
-            if take:
-                self._rows += take
-                self._last_end = int(ends[take - 1])
-                ends = ends[take:]
-            if len(ends):
+            take = min(fit, self._room())
+            if take == 0 and self._rows:
                 self._close()
+                continue
+            take = max(take, 1)  # a line larger than a unit is a unit of its own
+            self._rows += take
+            self._last_end = int(ends[take - 1])
+            ends = ends[take:]
 
     def finish(self) -> list[Slice]:
         if self._last_end < self._position and not self.done:
-            if self._rows and self._position - self._start > self._limits.size_bytes:
+            if self._rows and (self._room() == 0 or self._position - self._start > self._limits.size_bytes):
                 self._close()
             self._rows, self._last_end = self._rows + 1, self._position  # the last line has no newline
         if self._rows or not self._slices:
             self._close()
         return self._slices
+
+    def _room(self) -> int:
+        """Return how many rows the open slice may still take."""
+        total = self._limits.total_rows
+        rows = self._limits.rows if total is None else min(self._limits.rows, total - self._row)
+        return rows - self._rows
 
     def _close(self) -> None:
         self._slices.append(
@@ -179,30 +186,32 @@ class _Cutter:
         self._row, self._rows, self._start = self._row + self._rows, 0, self._last_end
 
 
-def _read_slice(stream: io.BufferedIOBase, piece: Slice, collect: Collector, max_line: int) -> None:
+def _read_slice(
+    stream: io.BufferedIOBase, piece: Slice, collect: Collector, partitions: Mapping[str, object], max_line: int
+) -> None:
     kept: dict[str, list[object]] = {name: [] for name in collect.keep}
-    partitions = dict(piece.source.partitions)
-    for offset in range(piece.rows):
-        row = piece.first_row + offset
+    texts = dict(piece.source.partitions)
+    for row in range(piece.first_row, piece.first_row + piece.rows):
         try:
             line = _read_line(stream, max_line)
             record = _parse(line.removeprefix(_BOM) if row == 0 else line)
-            values = {name: _keep_value(name, record, partitions, kind) for name, kind in collect.keep.items()}
+            values = {
+                name: _keep_value(name, record[name], kind) if name in record else partitions.get(name)
+                for name, kind in collect.keep.items()
+            }
         except DeadRowError as error:
             collect.bury(row, error)
             continue
-        if collect.add(row, {**partitions, **record}):
+        if collect.add(row, {**texts, **record}):
             for name, value in values.items():
                 kept[name].append(value)
-    if stream.tell() != piece.end:
-        raise SourceReadError(piece.source.path, f"{piece} end at byte {stream.tell()}, planned {piece.end}")
     arrays = [pa.array(kept[name], type=kind) for name, kind in collect.keep.items()]
     collect.add_keep(pa.table(arrays, names=list(collect.keep)))
 
 
 def _read_line(stream: io.BufferedIOBase, max_line: int) -> bytes:
-    line = stream.readline(max_line)
-    if len(line) < max_line or line.endswith(b"\n"):
+    line = stream.readline(max_line + 1)
+    if len(line) <= max_line or line.endswith(b"\n"):
         return line
     size = len(line)
     while rest := stream.readline(BLOCK_BYTES):
@@ -223,16 +232,26 @@ def _parse(line: bytes) -> Mapping[str, object]:
         raise DeadRowError(DeadCode.BAD_JSON, str(error)) from None
     if not isinstance(record, dict):
         raise DeadRowError(DeadCode.BAD_JSON, f"the line holds a {type(record).__name__}, not an object")
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _is_deeper(record, MAX_DEPTH):
+        raise DeadRowError(DeadCode.BAD_JSON, f"nested deeper than {MAX_DEPTH}")
     return record
 
 
+def _is_deeper(record: object, depth: int) -> bool:
+    level = [record]
+    for _ in range(depth):
+        children = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [child for values in children for child in values if isinstance(child, dict | list)]
+    return bool(level)
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        msg = f"key {repeated!r} occurs twice"
-        raise ValueError(msg)
+    record: dict[str, object] = {}
+    for name, value in pairs:
+        if name in record:
+            msg = f"key {name!r} occurs twice"
+            raise ValueError(msg)
+        record[name] = value
     return record
 
 
@@ -241,17 +260,19 @@ def _not_json(constant: str) -> NoReturn:
     raise ValueError(msg)
 
 
-def _keep_value(
-    name: str, record: Mapping[str, object], partitions: Mapping[str, str | None], kind: pa.DataType
-) -> object:
-    value = record[name] if name in record else partitions.get(name)
+def _keep_value(name: str, value: object, kind: pa.DataType) -> object:
     if value is None:
         return None
     if pa.types.is_string(kind):
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else json_text(value)
         check_unicode(text)
         return text
     try:
-        return pa.scalar(value, type=kind).as_py()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as error:
+        typed = pa.scalar(value, type=kind).as_py()
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise DeadRowError(DeadCode.BAD_VALUE, f"column {name!r} is not {kind}: {error}") from None
+    # Arrow cuts 1.5 to 1, takes true for 1.0, and makes too large a number infinite
+    exact = isfinite(typed) if pa.types.is_floating(kind) else typed == value
+    if not exact or isinstance(value, bool) is not pa.types.is_boolean(kind):
+        raise DeadRowError(DeadCode.BAD_VALUE, f"column {name!r} is not {kind}: {value!r}")
+    return typed

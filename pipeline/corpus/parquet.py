@@ -1,30 +1,33 @@
 """Parquet: only the needed columns are read, types are checked on the footer before any data.
 
-Extension types are refused on the raw footer: registered ones run code of their own while a schema is read.
+Extension types are refused on the footer's raw bytes: registered ones run code of their own while Arrow opens
+a file, long before a value is read.
 """
 
 from __future__ import annotations
 
-import base64
+import os
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import failpoints
 from pipeline.corpus.files import CorpusFiles, PinnedFile
 from pipeline.corpus.reader import CutLimits, Inspection
-from pipeline.corpus.rows import Collector, DeadRowError
-from pipeline.exceptions import SourceReadError, SourceSchemaError
+from pipeline.corpus.rows import Collector, DeadRowError, partition_values
+from pipeline.exceptions import SourceSchemaError
 from pipeline.records import DeadCode, Slice, SourceFile
-from pipeline.schema import plain_type
+from pipeline.schema import declares_extensions, plain_type
 
 BATCH_ROWS = 1024
-MAX_FOOTER_STRING = 64 << 20
-MAX_FOOTER_ITEMS = 10_000_000
-_FOOTER_ERRORS = (pa.ArrowException, OSError, ValueError)
+MAX_FOOTER_BYTES = 256 << 20
+_MAGIC = b"PAR1"
+_DECODE_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
 class ParquetReader:
@@ -56,7 +59,7 @@ class ParquetReader:
         """Read consecutive slices of one file; see `Reader.read`."""
         first = next(slices)
         with _opened(files, first.source) as (parquet, pinned):
-            cursor = _RowCursor(parquet, first, collect)
+            cursor = _RowCursor(parquet, pinned, first, collect)
             for piece in chain([first], slices):
                 cursor.read(piece)
                 failpoints.hit("read.mid")
@@ -68,26 +71,41 @@ class ParquetReader:
 def _opened(files: CorpusFiles, source: SourceFile) -> Iterator[tuple[pq.ParquetFile, PinnedFile]]:
     with files.open(source) as pinned:
         try:
-            metadata = pq.read_metadata(pinned.file)
-            _refuse_extensions(source, metadata)
-            pinned.file.seek(0)
-            parquet = pq.ParquetFile(
-                pinned.file,
-                metadata=metadata,
-                page_checksum_verification=True,
-                thrift_string_size_limit=MAX_FOOTER_STRING,
-                thrift_container_size_limit=MAX_FOOTER_ITEMS,
-            )
+            _refuse_extensions(source, pinned)
+            # without this, columns of JSON and UUIDs would come as extension types of Arrow's own
+            parquet = pq.ParquetFile(pinned.file, page_checksum_verification=True, arrow_extensions_enabled=False)
+            _check_footer(source, parquet)
             yield parquet, pinned
-        except _FOOTER_ERRORS as error:
-            raise SourceReadError(source.path, f"not readable as Parquet: {error}") from error
+        except _DECODE_ERRORS as error:
+            raise pinned.blame(f"not readable as Parquet: {error}") from error
 
 
-def _refuse_extensions(source: SourceFile, metadata: pq.FileMetaData) -> None:
-    stored = (metadata.metadata or {}).get(b"ARROW:schema", b"")
-    if b"ARROW:extension:name" in base64.b64decode(stored):
+def _refuse_extensions(source: SourceFile, pinned: PinnedFile) -> None:
+    file = pinned.file
+    file.seek(-min(source.size, 8), os.SEEK_END)
+    tail = file.read(8)
+    if tail[4:] != _MAGIC:
+        raise pinned.blame(f"not readable as Parquet: it ends in {tail[4:]!r}, not {_MAGIC!r}")
+    size = int.from_bytes(tail[:4], "little")
+    if size > min(MAX_FOOTER_BYTES, source.size - 8):
+        raise pinned.blame(f"not readable as Parquet: a footer of {size} bytes in a file of {source.size}")
+    file.seek(source.size - 8 - size)
+    footer = file.read(size)
+    if declares_extensions(footer):
         reason = "the file declares Arrow extension types, which may run code when read; write it without them"
         raise SourceSchemaError(source.path, "*", reason)
+    file.seek(0)
+
+
+def _check_footer(source: SourceFile, parquet: pq.ParquetFile) -> None:
+    metadata = parquet.metadata
+    rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        msg = f"the footer counts {metadata.num_rows} rows, its row groups {sum(rows)}"
+        raise ValueError(msg)
+    for name, count in Counter(parquet.schema_arrow.names).items():
+        if count > 1:
+            raise SourceSchemaError(source.path, name, f"there are {count} columns of this name")
 
 
 def _row_group_bounds(metadata: pq.FileMetaData) -> list[tuple[int, int]]:
@@ -102,9 +120,10 @@ def _row_group_bounds(metadata: pq.FileMetaData) -> list[tuple[int, int]]:
 class _RowCursor:
     """Streams a file's rows forward, from the row group that holds the first slice on."""
 
-    def __init__(self, parquet: pq.ParquetFile, first: Slice, collect: Collector) -> None:
-        self._source, self._collect = first.source, collect
+    def __init__(self, parquet: pq.ParquetFile, pinned: PinnedFile, first: Slice, collect: Collector) -> None:
+        self._source, self._pinned, self._collect = first.source, pinned, collect
         self._partitions = dict(first.source.partitions)
+        self._kept_partitions = partition_values(first.source, collect.keep)
         present = set(parquet.schema_arrow.names)
         wanted = [*collect.rule.text_columns, collect.rule.id_column, *collect.keep]
         names = [name for name in dict.fromkeys(wanted) if name in present]
@@ -112,7 +131,9 @@ class _RowCursor:
         bounds = _row_group_bounds(parquet.metadata)
         groups = [index for index, (_, end) in enumerate(bounds) if end > first.first_row]
         self._row = bounds[groups[0]][0] if groups else first.first_row
-        self._batches = parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=names, use_threads=False)
+        # never more rows at once than a unit has: that bounds their bytes, too
+        size = min(BATCH_ROWS, max(first.rows, 1))
+        self._batches = parquet.iter_batches(size, row_groups=groups, columns=names, use_threads=False)
         self._rest: pa.RecordBatch | None = None
 
     def read(self, piece: Slice) -> None:
@@ -121,7 +142,7 @@ class _RowCursor:
         while self._row < end:
             batch = self._rest if self._rest is not None else next(self._batches, None)
             if batch is None:
-                raise SourceReadError(self._source.path, f"ends at row {self._row}, planned to {end}")
+                raise self._pinned.blame(f"ends at row {self._row}, planned to {end}")
             skip = max(piece.first_row - self._row, 0)
             take = min(end - self._row, batch.num_rows)
             if take > skip:
@@ -131,31 +152,57 @@ class _RowCursor:
 
     def _add(self, first_row: int, batch: pa.RecordBatch) -> None:
         values = {name: _Column(batch.column(name)) for name in self._values}
+        refused: dict[int, DeadRowError] = {}
+        kept = pa.table(
+            [self._kept(name, kind, batch, refused) for name, kind in self._collect.keep.items()],
+            names=list(self._collect.keep),
+        )
         added = []
         for index in range(batch.num_rows):
             try:
+                if index in refused:
+                    raise refused[index]
                 record = {name: column.value(index) for name, column in values.items()}
             except DeadRowError as error:
                 self._collect.bury(first_row + index, error)
                 continue
             if self._collect.add(first_row + index, {**self._partitions, **record}):
                 added.append(index)
-        self._collect.add_keep(self._kept(batch.take(pa.array(added, pa.int64()))))
+        if kept.num_columns:
+            self._collect.add_keep(kept.take(pa.array(added, pa.int64())))
 
-    def _kept(self, batch: pa.RecordBatch) -> pa.Table:
-        arrays = []
-        for name, kind in self._collect.keep.items():
-            if name in batch.schema.names:
-                arrays.append(self._cast(name, batch.column(name), kind))
-            else:
-                arrays.append(pa.array([self._partitions.get(name)] * batch.num_rows, pa.string()).cast(kind))
-        return pa.table(arrays, names=list(self._collect.keep))
-
-    def _cast(self, name: str, column: pa.Array, kind: pa.DataType) -> pa.Array:
+    def _kept(self, name: str, kind: pa.DataType, batch: pa.RecordBatch, refused: dict[int, DeadRowError]) -> pa.Array:
+        """Return a kept column; rows with a value that does not fit go to `refused` and are null."""
+        if name not in batch.schema.names:
+            return pa.array([self._kept_partitions.get(name)] * batch.num_rows, kind)
+        column = batch.column(name)
         try:
-            return column.cast(plain_type(column.type)).cast(kind)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            plain = column.cast(plain_type(column.type))
+            with suppress(pa.ArrowInvalid):
+                return _fitted(plain, kind)
+            values = []
+            for index in range(len(plain)):
+                try:
+                    values.append(_fitted(plain.take(pa.array([index])), kind))
+                except pa.ArrowInvalid as error:
+                    refused[index] = DeadRowError(DeadCode.BAD_VALUE, f"column {name!r} is not {kind}: {error}")
+                    values.append(pa.nulls(1, kind))
+            return pa.concat_arrays(values)
+        except pa.ArrowNotImplementedError as error:
             raise SourceSchemaError(self._source.path, name, f"cannot become {kind}: {error}") from error
+
+
+def _fitted(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cast a column without loss; ArrowInvalid where a value does not fit."""
+    fitted = column.cast(kind)
+    # a cast passes on strings that are not UTF-8, and makes too large a number infinite
+    fitted.validate(full=True)
+    if pa.types.is_floating(kind) and pa.types.is_floating(column.type):
+        grown = pc.and_not(pc.is_inf(fitted), pc.is_inf(column))
+        if pc.any(grown).as_py():
+            msg = "a number is too large"
+            raise pa.ArrowInvalid(msg)
+    return fitted
 
 
 class _Column:
@@ -177,8 +224,8 @@ class _Column:
 
 
 def fits_text(kind: pa.DataType) -> bool:
-    """Tell whether a column can be a text: strings, or binary holding UTF-8."""
-    return plain_type(kind) in (pa.string(), pa.binary())
+    """Tell whether a column can be a text: strings, binary holding UTF-8, or nothing but nulls."""
+    return plain_type(kind) in (pa.string(), pa.binary(), pa.null())
 
 
 def fits_template(kind: pa.DataType) -> bool:
@@ -187,5 +234,5 @@ def fits_template(kind: pa.DataType) -> bool:
 
 
 def fits_id(kind: pa.DataType) -> bool:
-    """Tell whether a column can be an id: text or integers."""
-    return fits_text(kind) or pa.types.is_integer(kind)
+    """Tell whether a column can be an id: text or numbers."""
+    return fits_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from pipeline.config import InputConfig, PromptConfig
-from pipeline.exceptions import ConfigError
-from pipeline.records import DeadCode, DeadLetter, Slice
+from pipeline.exceptions import ConfigError, SourceSchemaError
+from pipeline.records import DeadCode, DeadLetter, Slice, SourceFile
 
 MAX_REASON = 200
 
@@ -70,6 +70,8 @@ class Template:
                 self._parts.append((literal, name))
         except ValueError as error:
             raise ConfigError(key, f"is not a template: {error} (got {text!r})") from None
+        if not self.columns:
+            raise ConfigError(key, f"names no column in braces (got {text!r})")
 
     @property
     def columns(self) -> list[str]:
@@ -180,7 +182,7 @@ class RowRule:
         value = record.get(self.id_column)
         if value is None:
             return None
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+        text = value if isinstance(value, str) else json_text(value, DeadCode.BAD_TYPE, allow_nan=True)
         check_unicode(text)
         return text
 
@@ -189,6 +191,31 @@ def _required(record: Mapping[str, object], column: str) -> object:
     if column not in record:
         raise DeadRowError(DeadCode.MISSING_TEXT, f"no column {column!r}")
     return record[column]
+
+
+def json_text(value: object, code: DeadCode = DeadCode.BAD_VALUE, *, allow_nan: bool = False) -> str:
+    """Return a value that is no string as JSON text."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)
+    except ValueError as error:
+        raise DeadRowError(code, str(error)) from None
+
+
+def partition_values(source: SourceFile, keep: Mapping[str, pa.DataType]) -> dict[str, object]:
+    """Return the kept partition values of a file's path, each with its column's type.
+
+    Raises:
+        SourceSchemaError: a value does not fit.
+    """
+    values: dict[str, object] = {}
+    for name, text in source.partitions:
+        if name in keep:
+            try:
+                values[name] = pa.scalar(text, pa.string()).cast(keep[name]).as_py()
+            except pa.ArrowException as error:
+                reason = f"the partition value {text!r} cannot become {keep[name]}: {error}"
+                raise SourceSchemaError(source.path, name, reason) from None
+    return values
 
 
 def check_unicode(text: str) -> bytes:

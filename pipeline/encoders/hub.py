@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_download, model_info, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -26,6 +26,7 @@ from pipeline.exceptions import ModelError
 
 ANSWER_SECONDS = 10.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_WEIGHTLESS = ("Pooling", "Normalize")
 
 
 def is_commit(revision: str | None) -> bool:
@@ -43,32 +44,44 @@ def resolve(model: str, revision: str | None, *, pickles: bool) -> Path:
         ModelError: there is no such model or revision, or the hub does not answer.
     """
     with _explained(model, revision):
-        present = _in_cache(model, revision)
+        present = _in_cache(model, revision, [layout.CONFIG])
         if present is not None and (constants.HF_HUB_OFFLINE or (is_commit(revision) and _is_whole(present))):
             return present
-        if constants.HF_HUB_OFFLINE:
-            raise ModelError(model, "is neither a folder here nor in the hub's cache, and HF_HUB_OFFLINE is set")
-        # asked for by its name first, so that the cache remembers which commit that name meant
-        commit = revision if is_commit(revision) else _download(model, layout.CONFIG, revision).parent.name
-        names = [file.rfilename for file in model_info(model, revision=commit, timeout=ANSWER_SECONDS).siblings or []]
+        commit, names = _ask(model, revision)
+        if layout.CONFIG not in names:
+            raise ModelError(model, f"its repository holds no {layout.CONFIG}")
         modules = _download(model, layout.MODULES, commit).read_bytes() if layout.MODULES in names else None
         wanted = layout.files_that_count(names, layout.module_folders(modules), pickles=pickles)
-        return _download_all(model, commit, wanted)
+        snapshot = _download_all(model, commit, wanted)
+        if not is_commit(revision):
+            # so that the cache remembers, for HF_HUB_OFFLINE, which commit the name means
+            _download(model, layout.CONFIG, revision)
+        return snapshot
 
 
 def restore(model: str, commit: str, names: list[str]) -> Path:
-    """Find a plan's files in the hub's cache; asks the hub only for those that are not there.
+    """Find a plan's files in the hub's cache; asks the hub only where one is not there.
 
     Raises:
         ModelError: they are not there and the hub does not give them.
     """
     with _explained(model, commit):
+        present = _in_cache(model, commit, names)
+        if present is not None:
+            return present
+        _ask(model, commit)
         return _download_all(model, commit, names)
 
 
-def _download_all(model: str, commit: str | None, names: list[str]) -> Path:
-    if layout.CONFIG not in names:
-        raise ModelError(model, f"its repository holds no {layout.CONFIG}")
+def _ask(model: str, revision: str | None) -> tuple[str, list[str]]:
+    """Return the commit behind a revision and its file names, or fail at once where a download would retry."""
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(model, "is neither a folder here nor whole in the hub's cache, and HF_HUB_OFFLINE is set")
+    info = model_info(model, revision=revision, timeout=ANSWER_SECONDS)
+    return str(info.sha), [file.rfilename for file in info.siblings or []]
+
+
+def _download_all(model: str, commit: str, names: list[str]) -> Path:
     folders = {name: _download(model, name, commit).parent for name in names}
     return folders[layout.CONFIG]
 
@@ -76,26 +89,28 @@ def _download_all(model: str, commit: str | None, names: list[str]) -> Path:
 def _download(model: str, name: str, revision: str | None) -> Path:
     """Return a file's path in the hub's cache; a commit's file that is there costs no request."""
     disable_progress_bars()
-    parent, base = PurePosixPath(name).parent, PurePosixPath(name).name
-    subfolder = None if parent.as_posix() == "." else parent.as_posix()
-    return Path(hf_hub_download(model, base, subfolder=subfolder, revision=revision, etag_timeout=ANSWER_SECONDS))
+    return Path(hf_hub_download(model, name, revision=revision, etag_timeout=ANSWER_SECONDS))
 
 
-def _in_cache(model: str, revision: str | None) -> Path | None:
-    found = try_to_load_from_cache(model, layout.CONFIG, revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
+def _in_cache(model: str, revision: str | None, names: list[str]) -> Path | None:
+    """Return the snapshot folder if it has all these files."""
+    found = [try_to_load_from_cache(model, name, revision=revision) for name in names]
+    if not all(isinstance(path, str) for path in found):
+        return None
+    return Path(str(found[names.index(layout.CONFIG)])).parent
 
 
 def _is_whole(snapshot: Path) -> bool:
-    """Tell a snapshot that has all its modules from one that another tool filled in part."""
+    """Tell a snapshot that surely has all it needs from one that another tool may have filled in part."""
     modules = snapshot / layout.MODULES
     if not modules.is_file() or not (snapshot / "tokenizer.json").is_file():
         return False
-    folders = [snapshot / folder for folder in layout.module_folders(modules.read_bytes())]
-    configured = [folder for folder in folders if not folder.name.endswith("Normalize")]
-    names = [path.name for path in snapshot.iterdir()]
-    weighted = layout.has_weights(names) or bool(layout.lone_pickles(names, [""]))
-    return weighted and all((folder / layout.CONFIG).is_file() for folder in configured)
+    if not layout.has_weights([path.name for path in snapshot.iterdir()]):
+        return False
+    folders = [snapshot / folder for folder in layout.module_folders(modules.read_bytes())[1:]]
+    needed = [folder / layout.CONFIG for folder in folders if not folder.name.endswith("Normalize")]
+    needed += [folder / "model.safetensors" for folder in folders if not folder.name.endswith(_WEIGHTLESS)]
+    return all(path.is_file() for path in needed)
 
 
 @contextmanager

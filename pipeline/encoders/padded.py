@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,11 @@ class PaddedEncoder:
             torch.set_num_threads(threads)
         self._spec = spec
         self._device = torch.device(device)
-        self._model = _load(spec).to(self._device).eval()
+        model = _load(spec)
+        self._pad = model.config.pad_token_id or 0
+        self._model = model.to(self._device).eval()
         self._heads = pooling.build_heads(spec, self._device)
         self._modes = spec.heads[0]["modes"]
-        self._pad = int(self._model.config.pad_token_id or 0)
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
@@ -69,7 +71,7 @@ class PaddedEncoder:
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
 
-def _load(spec: EncoderSpec) -> nn.Module:
+def _load(spec: EncoderSpec) -> Any:
     family = family_of(spec.model_type)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -91,8 +93,7 @@ def _load(spec: EncoderSpec) -> nn.Module:
         raise ModelError(spec.model, f"the weights lack {len(wrong)} tensors, such as {wrong[0]}")
     if spec.dtype == "bfloat16":
         _round_products(model)
-    loaded: nn.Module = model
-    return loaded
+    return model
 
 
 def _round_products(model: nn.Module) -> None:

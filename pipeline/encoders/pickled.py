@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> int:
         try:
             _convert_one(Path(source, name), Path(target, layout.converted_name(name)))
         except (pickle.UnpicklingError, ValueError) as error:
-            print(f"{name} is not plain tensors and was not run: {_asked(error)}", file=sys.stderr)  # noqa: T201
+            print(f"{name} is not plain tensors and was not run: {_why(error)}", file=sys.stderr)  # noqa: T201
             return REFUSED
     return 0
 
@@ -146,10 +146,12 @@ def _forbid(event: str, _: tuple[Any, ...]) -> None:
         raise PermissionError(f"a process that converts pickles may not use {event}")
 
 
-def _asked(error: Exception) -> str:
-    """Name what a pickle asks for, from torch's long explanation."""
-    found = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
-    return f"it asks for {found[1]}" if found else str(error).partition("\n")[0]
+def _why(error: Exception) -> str:
+    """Say what a pickle asks for; torch's own text would advise to switch the protection off."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return str(error)
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {found[1]}" if found else "it is damaged, or asks for more than tensors"
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ _INSTRUCTOR = re.compile(r"(^|/)hkunlp/instructor-[^/]+/?$")
 
 
 def resolve_pooling(
-    asked: str, model: str, *, include_prompt: bool | None, model_type: str, dense: bool
+    asked: Literal["auto", "include", "exclude", "instructor"], model: str, *, include_prompt: bool | None, model_type: str, dense: bool
 ) -> PromptPooling:
     """Decide how pooling treats a prompt: as the job says, then the pooling's own files, then the model's name.
 
     `include_prompt` is None where the pooling's files do not say. INSTRUCTOR has the same modules as
     sentence-T5 and GTR, so that a T5 with a dense layer remains unknown; all other models include.
     """
-    if asked == "include" or asked == "exclude" or asked == "instructor":  # noqa: PLR1714 - narrows for mypy
+    if asked != "auto":
         return asked
     named = bool(_INSTRUCTOR.search(model))
     if include_prompt is None:

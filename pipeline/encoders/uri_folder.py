@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import aiohttp
+import stamina
 from botocore.exceptions import BotoCoreError
 
 from pipeline.encoders import layout, staging
 from pipeline.exceptions import ModelError
 from pipeline.storage import open_filesystem
 
+ATTEMPTS = 4
 _CLIENT_ERRORS = (OSError, BotoCoreError, aiohttp.ClientError, asyncio.TimeoutError)
 _VERSION_KEYS = ("ETag", "etag", "md5Hash", "content_hash", "LastModified", "last_modified", "mtime", "created")
 
@@ -85,11 +87,16 @@ class _UriFolder:
         for file in files:
             local = target / file.name
             local.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._path(file.name), str(local))
-            if local.stat().st_size != file.size:
-                raise ModelError(self._uri, f"{file.name} came with {local.stat().st_size} of {file.size} bytes")
+            for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS, timeout=None, wait_max=10.0):
+                with attempt:
+                    self._get(file, local)
         if self.listing(pickles=pickles) != files:
             raise ModelError(self._uri, "its files changed while they were copied; run again")
+
+    def _get(self, file: RemoteFile, local: Path) -> None:
+        self._fs.get_file(self._path(file.name), str(local))
+        if local.stat().st_size != file.size:
+            raise OSError(f"{file.name} came with {local.stat().st_size} of {file.size} bytes")
 
     def _list(self, folder: str) -> dict[str, dict[str, Any]]:
         try:
@@ -107,6 +114,10 @@ class _UriFolder:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, _CLIENT_ERRORS) and not isinstance(error, FileNotFoundError | PermissionError)
 
 
 def _digest(uri: str, files: list[RemoteFile]) -> str:

@@ -115,19 +115,21 @@ def load(store: Store) -> Plan | None:
     try:
         head = json.loads(data)
         version = head["format"]
-    except (ValueError, KeyError, TypeError):
-        raise DamagedOutputError(store.uri, [f"{HEAD} is not a plan"]) from None
-    if version != FORMAT:
-        raise DamagedOutputError(store.uri, [f"{HEAD} has format {version}; this embatch reads {FORMAT}"])
-    return Plan(
-        plan_id=fingerprint.sha256(data),
-        requested=head["requested"],
-        resolved=head["resolved"],
-        schema=schema.decode_schema(head["schema"]),
-        units=[unit for part in head["parts"] for unit in _load_part(store, part)],
-        part_keys=tuple(part["key"] for part in head["parts"]),
-        trial=head["trial"],
-    )
+        if version != FORMAT:
+            raise DamagedOutputError(store.uri, [f"{HEAD} has format {version}; this embatch reads {FORMAT}"])
+        if fingerprint.canonical_json(head) != data:
+            raise DamagedOutputError(store.uri, [f"{HEAD} is altered"])
+        return Plan(
+            plan_id=fingerprint.sha256(data),
+            requested=head["requested"],
+            resolved=head["resolved"],
+            schema=schema.decode_schema(head["schema"]),
+            units=[unit for part in head["parts"] for unit in _load_part(store, part)],
+            part_keys=tuple(part["key"] for part in head["parts"]),
+            trial=head["trial"],
+        )
+    except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
+        raise DamagedOutputError(store.uri, [f"{HEAD} is not a plan: {error!r}"]) from error
 
 
 def require(store: Store) -> Plan:

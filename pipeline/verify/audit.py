@@ -19,8 +19,8 @@ from pipeline.verify.shards import ShardAudit, audit_shard, shard_key
 from pipeline.verify.sources import InputFiles
 from pipeline.verify.units import unit_faults
 
-READERS = 4
-SHARDS_AHEAD = 4
+READERS = 2
+SHARDS_AHEAD = 2
 """Shards held in memory beside the one that is compared with its source."""
 
 
@@ -43,34 +43,17 @@ def verify(
     store = open_store(output_uri)
     tally = _Tally()
     plan = _load_plan(store, tally.findings)
-    complete = False
     if plan is not None:
         manifest = audit_manifest(store, plan)
-        complete = manifest.present
+        tally.complete = manifest.present
         tally.findings.extend(manifest.findings)
-        if not complete and not allow_partial:
+        if not manifest.present and not allow_partial:
             tally.findings.add(f"the output is not complete: it has no {HEAD}")
-        faults = unit_faults(plan)
-        tally.findings.extend(faults)
-        uri = input_uri or plan.requested["input"]["uri"]
-        source = InputAudit(plan, InputFiles(uri)) if check_input and not faults else None
-        for shard in _shards(store, plan, manifest.entries):
-            tally.add(shard, missing_is_fine=allow_partial and not complete)
-            tally.findings.extend(source.compare(shard) if source else ())
-        tally.findings.extend(source.close() if source else ())
+        files = InputFiles(input_uri or plan.requested["input"]["uri"]) if check_input else None
+        missing_is_fine = allow_partial and not manifest.present
+        _audit_units(store, plan, manifest.entries, files, tally, missing_is_fine=missing_is_fine)
         tally.findings.extend(_foreign(store, plan))
-    return VerifyReport(
-        output=store.uri,
-        plan_id=plan.plan_id if plan else "",
-        complete=complete,
-        trial=plan.trial if plan else False,
-        units=tally.units,
-        rows=tally.rows,
-        dead_by_code=dict(sorted(tally.dead.items())),
-        content_digest=combine_digests(tally.digests) if plan and len(tally.digests) == len(plan.units) else None,
-        findings=tally.findings.sentences(),
-        seconds=round(time.monotonic() - started, 2),
-    )
+    return tally.report(store.uri, plan, time.monotonic() - started)
 
 
 def _load_plan(store: Store, findings: Findings) -> Plan | None:
@@ -81,6 +64,24 @@ def _load_plan(store: Store, findings: Findings) -> Plan | None:
     except (KeyError, TypeError, ValueError) as error:
         findings.add(f"the plan is damaged: {type(error).__name__}: {error}")
     return None
+
+
+def _audit_units(
+    store: Store,
+    plan: Plan,
+    entries: Mapping[int, Entry],
+    files: InputFiles | None,
+    tally: _Tally,
+    *,
+    missing_is_fine: bool,
+) -> None:
+    faults = unit_faults(plan)
+    tally.findings.extend(faults)
+    source = None if files is None or faults else InputAudit(plan, files)
+    for shard in _shards(store, plan, entries):
+        tally.add(shard, missing_is_fine=missing_is_fine)
+        tally.findings.extend(source.compare(shard) if source else ())
+    tally.findings.extend(source.close() if source else ())
 
 
 def _shards(store: Store, plan: Plan, entries: Mapping[int, Entry]) -> Iterator[ShardAudit]:
@@ -96,14 +97,15 @@ def _shards(store: Store, plan: Plan, entries: Mapping[int, Entry]) -> Iterator[
 
 
 class _Tally:
-    """What the shards add up to, and whether they tell the same story of the encoder."""
+    """What the shards add up to, and whether they tell the same of the encoder."""
 
     def __init__(self) -> None:
         self.findings = Findings()
-        self.units = self.rows = 0
-        self.dead: Counter[str] = Counter()
-        self.digests: list[str] = []
-        self._first: ShardAudit | None = None
+        self.complete = False
+        self._rows = 0
+        self._dead: Counter[str] = Counter()
+        self._digests: list[str] = []
+        self._described: tuple[str, Mapping[str, str]] | None = None
 
     def add(self, shard: ShardAudit, *, missing_is_fine: bool) -> None:
         """Take the next unit."""
@@ -112,15 +114,31 @@ class _Tally:
             self.findings.add(f"{shard.key}: unit {shard.unit.number} has no shard")
         if shard.table is None or shard.content_digest is None:
             return
-        self.units += 1
-        self.rows += len(shard.table)
-        self.dead.update(shard.dead_codes or ())
-        self.digests.append(shard.content_digest)
-        first = self._first = self._first or shard
-        for name in sorted(first.description.keys() | shard.description.keys()):
-            one, other = first.description.get(name), shard.description.get(name)
+        self._rows += len(shard.table)
+        self._dead.update(shard.dead_codes or ())
+        self._digests.append(shard.content_digest)
+        self._described = self._described or (shard.key, shard.description)
+        first, stated = self._described
+        for name in sorted(stated.keys() | shard.description.keys()):
+            one, other = stated.get(name), shard.description.get(name)
             if one != other:
-                self.findings.add(f"{shard.key}: its footer says {name} {other}, that of {first.key} {one}")
+                self.findings.add(f"{shard.key}: its footer says {name} {other}, that of {first} says {one}")
+
+    def report(self, output: str, plan: Plan | None, seconds: float) -> VerifyReport:
+        """Close the audit."""
+        whole = plan is not None and len(self._digests) == len(plan.units)
+        return VerifyReport(
+            output=output,
+            plan_id=plan.plan_id if plan else "",
+            complete=self.complete,
+            trial=plan.trial if plan else False,
+            units=len(self._digests),
+            rows=self._rows,
+            dead_by_code=dict(sorted(self._dead.items())),
+            content_digest=combine_digests(self._digests) if whole else None,
+            findings=self.findings.sentences(),
+            seconds=round(seconds, 2),
+        )
 
 
 def _foreign(store: Store, plan: Plan) -> Iterator[str]:

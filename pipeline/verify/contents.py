@@ -18,6 +18,8 @@ from pipeline.verify.shards import ShardAudit
 from pipeline.verify.sources import CHUNK_ROWS, READ_ERRORS, Chunk, InputFiles, SourceRows
 from pipeline.verify.vectors import HASHING_TOLERANCE, hashing_vectors, matrix
 
+MAX_SHOWN = 80
+
 
 class InputAudit:
     """Takes the units of a sound plan in order and walks the source files beside them."""
@@ -62,16 +64,16 @@ class _SourceWalk:
         self._open(files)
 
     def _open(self, files: InputFiles) -> None:
-        size = files.size(self.source.path)
-        if size is None:
-            self._fail("is gone")
-        elif size != self.source.size:
-            self._fail(f"has {size} bytes, planned with {self.source.size}; its rows were not compared")
-        else:
-            try:
+        try:
+            size = files.size(self.source.path)
+            if size is None:
+                self._fail("is gone")
+            elif size != self.source.size:
+                self._fail(f"has {size} bytes, planned with {self.source.size}; its rows were not compared")
+            else:
                 self._rows = self._stack.enter_context(files.open(self.source, self._judge))
-            except READ_ERRORS as error:
-                self._fail(f"cannot be read: {error}")
+        except READ_ERRORS as error:
+            self._fail(f"cannot be read: {error}")
 
     def _fail(self, what: str) -> None:
         self._findings.append(f"source file {self.source.path}: {what}")
@@ -159,7 +161,7 @@ class _Comparison:
             return
         for name, judgement, row_id in zip(names, judgements, table["id"].take(pa.array(at)).to_pylist(), strict=True):
             if row_id != judgement.row_id:
-                self._faults.add("id", f"{name} has id {row_id!r}, its source {judgement.row_id!r}")
+                self._faults.add("id", f"{name} has id {_shown(row_id)}, its source {_shown(judgement.row_id)}")
         if self._hashed_to is not None:
             vectors = hashing_vectors([judgement.text for judgement in judgements], self._hashed_to)
             wrong = ~np.all(np.abs(matrix(table)[at] - vectors) <= HASHING_TOLERANCE, axis=1)
@@ -174,13 +176,19 @@ class _Comparison:
             here = table[column].take(pa.array(at))
             try:
                 there = chunk.kept(column, kind, good)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            except (pa.ArrowException, OverflowError, TypeError, ValueError, RecursionError) as error:
                 self._faults.add(f"kept {column}", f"{names[good[0]]} or later: {column} cannot be {kind}: {error}")
                 continue
             if _digest(here) != _digest(there):
                 index = _first_difference(here, there)
-                sentence = f"{names[good[index]]} has {column} {here[index]}, its source {there[index]}"
-                self._faults.add(f"kept {column}", sentence)
+                values = f"{column} {_shown(here[index])}, its source {_shown(there[index])}"
+                self._faults.add(f"kept {column}", f"{names[good[index]]} has {values}")
+
+
+def _shown(value: object) -> str:
+    """Quote a value, and not much of it: findings end up in logs."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _digest(column: pa.Array | pa.ChunkedArray) -> str:

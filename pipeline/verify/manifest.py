@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
@@ -79,7 +78,7 @@ def _entries(store: Store, part: Mapping[str, Any], findings: list[str]) -> list
     if sha256(data) != part["sha256"]:
         findings.append(f"{key} has sha256 {sha256(data)}, its head says {part['sha256']}")
         return []
-    rows = pq.read_table(io.BytesIO(data), page_checksum_verification=True).to_pylist()
+    rows = pq.read_table(pa.BufferReader(data), page_checksum_verification=True).to_pylist()
     return [Entry(**{**row, "dead_by_code": json.loads(row["dead_by_code"])}) for row in rows]
 
 

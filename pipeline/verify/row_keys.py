@@ -62,8 +62,8 @@ def key_faults(
             faults.add("order", f"{row_name(unit, known[index + 1])} comes after {row_name(unit, known[index])}")
     everything = np.concatenate([found[found >= 0] for _, _, found in tables])
     counts = np.bincount(everything, minlength=unit.rows)
-    for position in np.flatnonzero(counts > 1):
+    for position in np.flatnonzero(counts > 1).tolist():
         faults.add("twice", f"{row_name(unit, position)} is there {counts[position]} times")
-    for position in np.flatnonzero(counts == 0) if dead else ():
+    for position in np.flatnonzero(counts == 0).tolist() if dead else ():
         faults.add("missing", f"{row_name(unit, position)} is neither embedded nor dead")
     return faults.sentences()

@@ -11,8 +11,6 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from pipeline.plan import Plan
 from pipeline.records import DeadCode
 from pipeline.schema import kept_columns
@@ -42,7 +40,7 @@ class RowJudge:
         self._prompt = _Words.of_prompt(prompt)
         self._fixed_prompt: str = plan.resolved["encoder"]["prompt"]
         self._id_column: str = asked["id"] or "id"
-        self._kept = kept_columns(plan.schema)
+        self.kept = kept_columns(plan.schema)
         self.max_text_bytes: int = asked["max_text_bytes"]
 
     @property
@@ -50,11 +48,6 @@ class RowJudge:
         """Columns that a judgement looks at, kept ones apart."""
         prompt = self._prompt.columns if self._prompt else []
         return list(dict.fromkeys([*self._text.columns, *prompt, self._id_column]))
-
-    @property
-    def kept(self) -> dict[str, pa.DataType]:
-        """Kept columns with their types in the output."""
-        return self._kept
 
     def judge(self, row: Row) -> Judgement:
         """Say what must become of a row."""
@@ -66,11 +59,11 @@ class RowJudge:
         if self._prompt is not None:
             prompt, faults = self._prompt.say(row)
             codes |= faults
-        row_id = _id_text(row.get(self._id_column))
-        kept = (row.get(name) for name in self._kept)
-        if not all(map(_is_unicode, (text, prompt, row_id, *kept))):
+        row_id, faults = _id_text(row.get(self._id_column))
+        codes |= faults
+        if not all(map(_is_unicode, (text, prompt, row_id, *(row.get(name) for name in self.kept)))):
             codes.add(DeadCode.BAD_UTF8)
-        if codes or isinstance(row_id, bytes):
+        if codes:
             return Judgement(codes=frozenset(codes))
         return Judgement(codes=frozenset(), text=(prompt or "") + (text or ""), row_id=row_id)
 
@@ -124,25 +117,25 @@ def _text_faults(text: str | None, max_bytes: int) -> set[DeadCode]:
     return {DeadCode.TOO_LARGE} if len(text.encode(errors="surrogatepass")) > max_bytes else set()
 
 
-def _id_text(value: object) -> str | bytes | None:
-    if value is None or isinstance(value, str | bytes):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+def _id_text(value: object) -> tuple[str | None, set[DeadCode]]:
+    if isinstance(value, bytes):
+        return None, {DeadCode.BAD_UTF8}
+    try:
+        return json_text(value), set()
+    except RecursionError:
+        return None, {DeadCode.BAD_TYPE}
 
 
-def kept_text(value: object) -> str | None:
-    """Return a JSON value as the text that a kept string column holds."""
+def json_text(value: object) -> str | None:
+    """Return a JSON value as the text it becomes in the output: strings as they are, null as null."""
     return value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
 
 
 def _is_unicode(value: object) -> bool:
-    if value is None or isinstance(value, bool | int | float):
-        return True
-    if isinstance(value, bytes):
-        return False
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     try:
-        text.encode()
+        (json_text(value) or "").encode()
     except UnicodeEncodeError:
         return False
+    except (TypeError, RecursionError):
+        pass  # no JSON: a kept value of Parquet, or one too deep to be written; not a matter of Unicode
     return True

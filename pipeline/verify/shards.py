@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
@@ -112,7 +111,7 @@ def _open(data: bytes, unit: Unit, plan: Plan) -> tuple[pa.Table, dict[str, Any]
         _UnusableError: it is not this unit's shard, or cannot be decoded.
     """
     try:
-        parquet = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         footer = _embatch_metadata(parquet.metadata.metadata or {})
         _check_belongs(footer, parquet.schema_arrow, unit, plan)
         table = parquet.read().replace_schema_metadata().combine_chunks()
@@ -138,9 +137,16 @@ def _check_belongs(footer: Mapping[str, str], schema: pa.Schema, unit: Unit, pla
     if footer["format"] != FORMAT:
         raise _UnusableError(f"has shard format {footer['format']!r}; this embatch reads {FORMAT}")
     encoder = plan.resolved["encoder"]
-    expected = {"plan_id": plan.plan_id, "unit": unit.number, **{key: encoder[key] for key in ("model", "dimension")}}
+    normalized = bool(encoder["heads"]) and encoder["heads"][-1]["type"] == "normalize"
+    expected = {
+        "plan_id": plan.plan_id,
+        "unit": str(unit.number),
+        "model": encoder["model"],
+        "dimension": str(encoder["dimension"]),
+        "normalized": str(normalized).lower(),
+    }
     for name, value in expected.items():
-        if footer[name] != str(value):
+        if footer[name] != value:
             raise _UnusableError(f"its footer says {name} {footer[name]}, expected {value}")
     if not schema.equals(plan.schema):
         raise _UnusableError(f"its columns are [{_columns(schema)}], planned [{_columns(plan.schema)}]")
@@ -174,7 +180,7 @@ def _dead_letters(store: Store, unit: Unit, counts: Mapping[str, Any]) -> tuple[
     if data is None:
         raise _UnusableError(f"its dead letters {key} are missing")
     try:
-        letters = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        letters = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         letters.validate(full=True)
     except _UNREADABLE as error:
         raise _UnusableError(f"its dead letters {key} cannot be read: {error}") from error

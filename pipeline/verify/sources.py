@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, assert_never
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pipeline.exceptions import ConfigError
 from pipeline.records import DeadCode, Format, SourceFile
 from pipeline.storage import open_filesystem
-from pipeline.verify.rows import Row, RowJudge, kept_text
+from pipeline.verify.rows import Row, RowJudge, json_text
 
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 16 << 20
@@ -48,9 +48,14 @@ class Chunk:
             column = self.columns.column(name).take(pa.array(indexes, pa.int64()))
             return (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).cast(kind)
         values = [row.get(name) for index in indexes if isinstance(row := self.rows[index], Mapping)]
-        if self.columns is not None:
-            return pa.array(values, pa.string()).cast(kind)  # a partition's value
-        return pa.array(map(kept_text, values) if pa.types.is_string(kind) else values, kind)
+        if pa.types.is_string(kind):
+            return pa.array(map(json_text, values), kind)
+        # text in a typed column is a partition's: a record that held it would be dead
+        typed = [pa.scalar(value).cast(kind).as_py() if isinstance(value, str) else value for value in values]
+        found = pa.array(typed, kind)
+        if pa.types.is_integer(kind) and found.to_pylist() != typed:
+            raise pa.ArrowInvalid(f"a number that is no {kind}")
+        return found
 
 
 class SourceRows(Protocol):
@@ -88,8 +93,10 @@ class InputFiles:
         with self._fs.open(self._absolute(source.path), "rb") as file:
             if source.format is Format.PARQUET:
                 yield _ParquetRows(file, partitions, judge)
-            else:
+            elif source.format is Format.JSONL:
                 yield _JsonLines(_decompressed(file, source.compression), partitions, judge.max_text_bytes)
+            else:
+                assert_never(source.format)
 
     def _absolute(self, path: str) -> str:
         return f"{self._folder}/{path}" if self._folder else path
@@ -112,18 +119,18 @@ class _JsonLines:
     def take(self, limit: int) -> Chunk:
         rows: list[Row] = []
         size = 0
-        while len(rows) < limit and size < CHUNK_BYTES and (line := self._stream.readline(self._max_line)):
+        while len(rows) < limit and size < CHUNK_BYTES and (line := self._stream.readline(self._max_line + 1)):
             size += len(line)
             rows.append(self._row(line))
         return Chunk(rows=rows)
 
     def _row(self, line: bytes) -> Row:
-        if len(line) == self._max_line and not line.endswith(b"\n"):
+        text = line.removeprefix(_BOM) if self._is_first else line
+        self._is_first = False
+        if len(line) > self._max_line and not line.endswith(b"\n"):
             while (rest := self._stream.readline(CHUNK_BYTES)) and not rest.endswith(b"\n"):
                 pass
             return DeadCode.TOO_LARGE
-        text = line.removeprefix(_BOM) if self._is_first else line
-        self._is_first = False
         if not text.strip():
             return DeadCode.EMPTY
         try:

@@ -19,7 +19,8 @@ Matrix = npt.NDArray[np.float32]
 
 def matrix(table: pa.Table) -> Matrix:
     """Return the vectors of a shard, [rows, dimension]; a null vector is all NaN."""
-    column = table["embedding"].combine_chunks()
+    chunks = table["embedding"]
+    column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # the latter copies
     kind = column.type
     filled = column.fill_null([float("nan")] * kind.list_size) if column.null_count else column
     values: Matrix = filled.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
@@ -28,7 +29,8 @@ def matrix(table: pa.Table) -> Matrix:
 
 def vector_faults(key: str, table: pa.Table, *, normalized: bool) -> list[str]:
     """Find vectors that are not finite, have no length, or should have length 1 and do not."""
-    lengths = np.linalg.norm(matrix(table).astype(np.float64), axis=1)
+    vectors = matrix(table)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     faults = RowFaults(key)
     wrong = ~np.isfinite(lengths) | (lengths == 0)
     if normalized:

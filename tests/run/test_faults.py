@@ -76,7 +76,7 @@ def test_killed_process_groups_resume_to_the_same_output(job, job_file, embatch,
     assert embatch("verify", output).returncode == 0
 
 
-@pytest.mark.parametrize("place", ["encode.mid", "commit.before_put", "commit.after_put", "local.after_link"])
+@pytest.mark.parametrize("place", ["encode.mid", "commit.before_put", "commit.after_put"])
 def test_a_killed_worker_is_replaced_within_the_run(job, job_file, embatch, tmp_path, place):
     marker = tmp_path / "killed"
     rule = f"{place}:once={marker},SIGKILL"
@@ -87,7 +87,7 @@ def test_a_killed_worker_is_replaced_within_the_run(job, job_file, embatch, tmp_
 
 
 def test_a_driver_killed_around_the_manifest_finishes_later(job, job_file, embatch, expected, digest_of):
-    for place in ("claim.after_create", "plan.before_head", "manifest.before_put", "manifest.after_put"):
+    for place in ("local.before_link", "local.after_link", "claim.after_create", "plan.before_head", "manifest.before_put", "manifest.after_put"):
         killed = embatch("run", str(job_file), EMBATCH_FAILPOINTS=f"{place}:SIGKILL")
         assert killed.returncode == -signal.SIGKILL
     done = embatch("run", str(job_file), "--json")
@@ -107,7 +107,7 @@ def test_a_unit_that_kills_its_worker_ends_the_run_and_is_named(job_file, embatc
 
 def test_a_stalled_unit_ends_the_run_with_its_own_code(job_file, embatch):
     rule = "encode.start@unit=5:sleep=600"
-    done = embatch("run", str(job_file), "--set", "limits.stall_seconds=4", EMBATCH_FAILPOINTS=rule)
+    done = embatch("run", str(job_file), "--set", "limits.stall_seconds=25", EMBATCH_FAILPOINTS=rule)
     assert done.returncode == 7
     assert "units being encoded: 5" in done.stderr
 

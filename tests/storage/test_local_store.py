@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,14 @@ def files_below(store):
     return [path for path in Path(store.uri).rglob("*") if path.is_file()]
 
 
-@pytest.fixture
-def small_files_only():
+@contextmanager
+def no_file_above(size_bytes):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_no_temporary_file_remains(store):
@@ -46,9 +49,9 @@ def test_nothing_shows_under_data_before_the_link(store, monkeypatch):
     assert files_below(store) == []
 
 
-def test_a_write_that_fails_half_way_leaves_nothing(store, small_files_only):
-    with pytest.raises(StorageError, match="File too large"):
-        store.create("data/part-0.parquet", bytes(8192))
+def test_a_write_that_fails_half_way_leaves_nothing(store):
+    with no_file_above(1 << 20), pytest.raises(StorageError, match="File too large"):
+        store.create("data/part-0.parquet", bytes(2 << 20))
 
     assert files_below(store) == []
 

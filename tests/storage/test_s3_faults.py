@@ -7,12 +7,12 @@ import traceback
 
 import pytest
 from moto.s3.models import s3_backends
+from store_fixtures import S3_SECRET
 
 from pipeline.checkpoint import claims
 from pipeline.exceptions import ConfigError, NoCreateOnlyError, StorageError
 from pipeline.storage import open_store
 from pipeline.storage.s3 import RETRY_ATTEMPTS
-from tests.store_fixtures import S3_SECRET
 
 pytestmark = pytest.mark.s3
 

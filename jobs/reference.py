@@ -1,0 +1,92 @@
+"""Write the job file's reference from the configuration itself: `python -m jobs.reference > docs/job-file.md`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.config import JobConfig, Section
+
+HEADER = """# The job file
+
+One YAML file describes one job; the same file goes unchanged from a laptop to a cluster. This page is written
+from the configuration model (`make docs`). Any key can be overridden with `--set section.key=value`, and
+`embatch config show JOB.yaml` prints a job with every default filled in.
+
+```yaml
+# yaml-language-server: $schema=jobs/schema/job-v1.schema.json
+version: 1
+name: msdocs-minilm
+input:
+  uri: s3://corpora/msdocs/
+  text: "{title}\\n{body}"
+  id: doc_id
+  keep: [section, dt]
+encoder:
+  model: thenlper/gte-small
+output:
+  uri: s3://embeddings/msdocs/
+```
+
+Unknown keys are refused with their path and the nearest valid key. Files above 1 MiB, duplicate keys, more than 16
+YAML aliases and Python tags are refused. Credentials never stand in a job file or a URI: set them in the
+environment (for S3 the usual AWS variables, roles or files; `AWS_ENDPOINT_URL` for other stores).
+
+What is marked *identity* changes the output: it is fixed in the output's plan, and a run with another value is
+refused (exit 4).
+"""
+NOT_IDENTITY = ("name", "output.uri", "limits", "cluster")
+
+
+def reference() -> str:
+    """Return the page as Markdown."""
+    parts = [HEADER]
+    top = [name for name, field in JobConfig.model_fields.items() if not _section(field.annotation)]
+    parts.append(_table("The job", JobConfig, top, prefix=""))
+    for name, field in JobConfig.model_fields.items():
+        section = _section(field.annotation)
+        if section:
+            intro = f"## `{name}`\n\n{section.__doc__}\n"
+            parts.append(intro + "\n" + _table("", section, list(section.model_fields), prefix=f"{name}."))
+    prompt = _section_named("PromptConfig")
+    parts.append(f"### `encoder.prompt`\n\n{prompt.__doc__}\n\n" + _table("", prompt, list(prompt.model_fields), ""))
+    return "\n".join(parts)
+
+
+def _table(title: str, model: type[Section], names: list[str], prefix: str) -> str:
+    properties = JobConfig.model_json_schema()["$defs"].get(model.__name__) or JobConfig.model_json_schema()
+    rows = ["| key | values | default | identity | meaning |", "| --- | --- | --- | --- | --- |"]
+    for name in names:
+        key = prefix + name
+        schema = properties["properties"][name]
+        identity = "" if key.startswith(NOT_IDENTITY) else "yes"
+        required = name in properties.get("required", ())
+        default = "required" if required else f"`{json.dumps(schema.get('default'))}`"
+        meaning = (model.model_fields[name].description or "").replace("\n", " ").replace("|", "\\|")
+        rows.append(f"| `{key}` | {_values(schema)} | {default} | {identity} | {meaning} |")
+    heading = f"## {title}\n\n" if title else ""
+    return heading + "\n".join(rows) + "\n"
+
+
+def _values(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "anyOf" in schema:
+        return " or ".join(_values(option) for option in schema["anyOf"])
+    if "$ref" in schema:
+        return "see below"
+    return {"array": "list", "object": "mapping"}.get(schema["type"], schema["type"])
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _section_named(name: str) -> type[Section]:
+    return next(kind for kind in Section.__subclasses__() if kind.__name__ == name)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

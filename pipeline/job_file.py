@@ -1,0 +1,109 @@
+"""A job file and its overrides as plain values: YAML, and nothing of it that could harm.
+
+What the values mean is decided in `config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.exceptions import ConfigError
+
+MAX_BYTES = 1 << 20
+MAX_ALIASES = 16
+MAX_SHOWN = 200
+"""Characters of a wrong value that an error repeats."""
+
+USER_INFO = re.compile(r"([A-Za-z0-9+.-]+)://([^/?#]*)@")
+"""Protocol and user part of each URI in a text."""
+
+
+def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a job file and set what `section.key=value` overrides say.
+
+    Raises:
+        ConfigError: the file cannot be read or is not YAML of our kind, or an override is malformed.
+    """
+    values = _read_file(path) if path is not None else {}
+    for override in overrides:
+        _apply_override(values, override)
+    return values
+
+
+def shown(value: object) -> str:
+    """Return a wrong value as an error may repeat it: short, without credentials."""
+    text = USER_INFO.sub(r"\1://***@", repr(value))
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ConfigError(str(path), f"a job file of {size} bytes; at most {MAX_BYTES} are read")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}") from error
+    values = _parse(str(path), text)
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), "must hold a mapping of sections")
+    return values
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    *sections, last = key.split(".")
+    if not separator or not all([*sections, last]):
+        raise ConfigError(shown(override), "write an override as section.key=value")
+    for part in sections:
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
+        if not isinstance(values, dict):
+            raise ConfigError(key, f"{part!r} is not a section")
+    values[last] = _parse(key, text)
+
+
+def _parse(where: str, text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(where, f"is not valid YAML: {error}") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        # what PyYAML lets through for a date, number or boolean that only looks like one
+        raise ConfigError(
+            where, f"is not valid YAML: a value is not what it looks like or is tagged as: {error}"
+        ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys and many aliases (alias bombs)."""
+
+    aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MAX_ALIASES:
+                msg = f"more than {MAX_ALIASES} aliases"
+                raise yaml.YAMLError(msg)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - overrides
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # refused by the next call
+            if key in seen:
+                msg = f"duplicate key {key!r} in line {key_node.start_mark.line + 1}"
+                raise yaml.YAMLError(msg)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,109 @@
+"""Vectors of the whole pipeline against sentence-transformers, and published scores from its own output.
+
+`python tests/benchmarks/quality.py DATA`, where DATA holds msdocs/, SciFact/ and
+Banking77Classification/ as MTEB has them. Runs MiniLM in float32 and in bfloat16; writes only to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import ndcg_score
+
+from pipeline import read_embeddings
+from pipeline.encoders.model_files import locate
+
+MODEL = "packaged:all-MiniLM-L6-v2"
+PASSAGES = 5000
+EXPERIMENTS, SAMPLES_PER_LABEL, SEED = 10, 8, 42
+
+
+def embed(source: Path, work: Path, dtype: str, **keys: str) -> pa.Table:
+    """Run the command on one file; return its rows in order of the input."""
+    output = work / f"{source.parent.name}-{source.name}-{dtype}"
+    settings = [f"encoder.dtype={dtype}", *(f"input.{key}={value}" for key, value in keys.items())]
+    options = [part for setting in settings for part in ("--set", setting)]
+    command = ["--input", str(source), "--output", str(output), "--model", MODEL, *options]
+    subprocess.run([sys.executable, "-m", "jobs.cli", "run", *command], check=True, stderr=subprocess.DEVNULL)
+    return pa.concat_tables(read_embeddings(str(output), ["id", "embedding"]))
+
+
+def vectors(table: pa.Table) -> np.ndarray:
+    """The embeddings, float32 [rows, dimension]."""
+    return table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+
+
+def parity(data: Path, work: Path, dtype: str) -> str:
+    """Cosines of the first passages to sentence-transformers in float32."""
+    from sentence_transformers import SentenceTransformer
+
+    sample = work / f"passages-{dtype}.jsonl"
+    with gzip.open(data / "msdocs/corpus.jsonl.gz", "rt") as file:
+        lines = list(islice(file, PASSAGES))
+    sample.write_text("".join(lines))
+    ours = vectors(embed(sample, work, dtype, id="_id"))
+    model = SentenceTransformer(str(locate(MODEL, None).path), device="cpu")
+    theirs = model.encode([json.loads(line)["text"] for line in lines], normalize_embeddings=True)
+    cosines = (ours.astype(np.float64) * theirs).sum(axis=1)
+    return f"{len(cosines)} passages: minimum cosine {cosines.min():.7f}, mean {cosines.mean():.7f}"
+
+
+def scifact(data: Path, work: Path, dtype: str) -> float:
+    """nDCG@10 x 100, title and text joined by a space."""
+    folder = data / "SciFact"
+    documents = embed(folder / "corpus.jsonl.gz", work, dtype, id="_id", text="'{title} {text}'")
+    queries = embed(folder / "queries.jsonl.gz", work, dtype, id="_id")
+    rows = {name: row for row, name in enumerate(documents["id"].to_pylist())}
+    asked = {name: row for row, name in enumerate(queries["id"].to_pylist())}
+    relevance = np.zeros((len(asked), len(rows)))
+    with (folder / "qrels.tsv").open() as file:
+        for entry in csv.DictReader(file, delimiter="\t"):
+            relevance[asked[entry["query-id"]], rows[entry["corpus-id"]]] = float(entry["score"])
+    return 100 * float(ndcg_score(relevance, vectors(queries) @ vectors(documents).T, k=10))
+
+
+def banking77(data: Path, work: Path, dtype: str) -> float:
+    """Accuracy x 100: mean of logistic regressions on a few samples a label."""
+    folder = data / "Banking77Classification"
+    tables = {name: embed(folder / f"{name}.jsonl.gz", work, dtype, id="label") for name in ("train", "test")}
+    labels = {name: np.array([int(label) for label in table["id"].to_pylist()]) for name, table in tables.items()}
+    order, random = np.arange(len(labels["train"])), np.random.RandomState(SEED)
+    scores = []
+    for _ in range(EXPERIMENTS):
+        random.shuffle(order)
+        seen: dict[int, int] = {}
+        chosen = []
+        for row in order:
+            label = labels["train"][row]
+            if seen.get(label, 0) < SAMPLES_PER_LABEL:
+                seen[label] = seen.get(label, 0) + 1
+                chosen.append(row)
+        classifier = LogisticRegression(random_state=SEED, max_iter=100)
+        classifier.fit(vectors(tables["train"])[chosen], labels["train"][chosen])
+        scores.append(classifier.score(vectors(tables["test"]), labels["test"]))
+    return 100 * float(np.mean(scores))
+
+
+def main() -> None:
+    """Print one line a precision and measure."""
+    data = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        for dtype in ("float32", "bfloat16"):
+            work = Path(folder)
+            print(f"{dtype}: {parity(data, work, dtype)}", flush=True)
+            print(f"{dtype}: SciFact nDCG@10 {scifact(data, work, dtype):.2f} (published 64.51)", flush=True)
+            print(f"{dtype}: Banking77 accuracy {banking77(data, work, dtype):.2f} (published 80.04)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The cache of receipts: it spares requests where it fits and is passed over where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.checkpoint.commits import commit, committed
+from pipeline.checkpoint.receipts import FOLDER, ReceiptLog, load
+from pipeline.exceptions import DamagedOutputError
+from pipeline.storage import open_store
+
+
+@pytest.fixture
+def receipts(store, make_shard, plan_id):
+    """Commit three units; their receipts by unit."""
+    return {unit: commit(store, make_shard(unit, dead=unit % 2), plan_id) for unit in range(3)}
+
+
+def test_log_writes_batches_and_the_rest_on_flush(store, receipts):
+    log = ReceiptLog(store, run=4, batch=2)
+    for receipt in receipts.values():
+        log.add(receipt)
+    assert [stored.key for stored in store.list(FOLDER)] == [f"{FOLDER}/000004-000000.jsonl"]
+
+    log.flush()
+    log.flush()
+
+    assert [stored.key for stored in store.list(FOLDER)] == [f"{FOLDER}/000004-00000{part}.jsonl" for part in (0, 1)]
+
+
+def test_receipts_without_a_cache_come_from_the_shards(store, receipts, plan_id):
+    assert load(store, plan_id, committed(store, plan_id)) == receipts
+
+
+def test_cached_receipt_of_another_size_gives_way_to_the_shard(store, receipts, plan_id):
+    log = ReceiptLog(store, run=1, batch=10)
+    log.add(replace(receipts[0], size_bytes=receipts[0].size_bytes + 1, rows_ok=1000))
+    log.flush()
+
+    assert load(store, plan_id, committed(store, plan_id)) == receipts
+
+
+def test_cached_receipt_of_a_unit_without_a_shard_is_passed_over(store, receipts, plan_id):
+    log = ReceiptLog(store, run=1, batch=10)
+    log.add(receipts[2])
+    log.flush()
+    store.delete(receipts[2].key)
+
+    assert load(store, plan_id, committed(store, plan_id)).keys() == {0, 1}
+
+
+@pytest.mark.parametrize("damage", [b'{"unit": 0', b"\xff\xfe", b"[]", b'{"unit":0}', b""])
+def test_damaged_cache_gives_way_to_the_shards(store, receipts, plan_id, damage):
+    store.create(f"{FOLDER}/000001-000000.jsonl", damage)
+
+    assert load(store, plan_id, committed(store, plan_id)) == receipts
+
+
+def test_shard_that_vanishes_after_the_listing_is_damage(store, receipts, plan_id):
+    present = committed(store, plan_id)
+    store.delete(receipts[1].key)
+
+    with pytest.raises(DamagedOutputError, match=receipts[1].key):
+        load(store, plan_id, present)
+
+
+@pytest.mark.s3
+def test_only_shards_that_are_not_cached_are_read(s3_uri, faults, make_shard, plan_id):
+    store = open_store(s3_uri)
+    receipts = {unit: commit(store, make_shard(unit), plan_id) for unit in range(3)}
+    log = ReceiptLog(store, run=1, batch=2)
+    log.add(replace(receipts[0], seconds={"encode": 1.5}))
+    log.add(receipts[2])
+    faults.clear()
+
+    found = load(store, plan_id, committed(store, plan_id))
+
+    assert found == {**receipts, 0: replace(receipts[0], seconds={"encode": 1.5})}
+    assert [line.key for line in faults.log("GET", "data/")] == [f"jobs/out/{receipts[1].key}"]

@@ -1,0 +1,137 @@
+"""Rows are handed out only of the very file the plan saw; a file changed meanwhile is called changed, not broken."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import InputConfig
+from pipeline.corpus import READERS, CorpusFiles, RowRule
+from pipeline.corpus.reader import CutLimits
+from pipeline.corpus.rows import Collector
+from pipeline.exceptions import SourceChangedError, SourceReadError
+from pipeline.records import Slice
+
+NAMES = ("a.jsonl", "a.jsonl.gz", "a.parquet")
+ROWS = 20_000
+
+
+def write(folder: Path, name: str, word: str, rows: int = ROWS) -> Path:
+    """Write rows of random length, more than one buffer of a reader holds."""
+    path = folder / name
+    texts = [f"{word} {row} {os.urandom(40).hex()}" for row in range(rows)]
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"text": texts}), path, row_group_size=1000, compression="none")
+    else:
+        data = "".join(f'{{"text": "{text}"}}\n' for text in texts).encode()
+        path.write_bytes(gzip.compress(data, 1) if name.endswith(".gz") else data)
+    return path
+
+
+class Reading:
+    """A planned file whose slices of 1000 rows are read one by one."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.files = CorpusFiles(str(folder))
+        (self.source,) = self.files.discover().sources
+        self.reader = READERS[self.source.format]
+        limits = CutLimits(rows=1000, size_bytes=1 << 30)
+        self.planned = self.reader.inspect(self.files, self.source, limits).slices
+        self.collect = Collector(RowRule(InputConfig(uri=str(folder))), {})
+
+    def slices(self) -> Iterator[Slice]:
+        return self.reader.read(CorpusFiles(self.files.uri), iter(self.planned), self.collect)
+
+
+def rewrite_in_place(path: Path) -> None:
+    """Change bytes, not the size."""
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(len(data) // 3)
+        file.write(bytes(reversed(data[len(data) // 3 : -1000])))
+    os.utime(path, ns=(1, 1))
+
+
+CHANGES = {
+    "appended": lambda path: path.open("ab").write(b'{"text": "more"}\n'),
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "emptied": lambda path: os.truncate(path, 0),
+    "rewritten": rewrite_in_place,
+    "replaced": lambda path: write(path.parent, path.name, "other"),
+    "touched": lambda path: os.utime(path, ns=(1, 1)),
+    "removed": os.remove,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_file_changed_after_the_plan_gives_no_rows(tmp_path, name, change):
+    path = write(tmp_path, name, "planned", rows=1500)
+    reading = Reading(tmp_path)
+    CHANGES[change](path)
+    with pytest.raises(SourceChangedError, match=path.name):
+        next(reading.slices())
+    assert reading.collect.documents.texts == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_file_changed_while_it_is_read_is_noticed_before_the_next_slice_is_handed_out(tmp_path, name, change):
+    path = write(tmp_path, name, "planned")
+    reading = Reading(tmp_path)
+    slices = reading.slices()
+    next(slices)
+    assert len(reading.collect.documents.texts) == 1000
+    CHANGES[change](path)
+    with pytest.raises(SourceChangedError, match=path.name):
+        list(slices)
+
+
+def test_change_is_described(tmp_path):
+    path = write(tmp_path, "a.jsonl", "planned", rows=1)
+    reading = Reading(tmp_path)
+    path.write_bytes(b"{}\n")
+    with pytest.raises(SourceChangedError) as caught:
+        next(reading.slices())
+    assert caught.value.changes == [f"a.jsonl: size {reading.source.size} -> 3"]
+
+
+def test_folder_in_place_of_a_file_and_file_in_place_of_a_folder_are_changes(tmp_path):
+    (tmp_path / "sub").mkdir()
+    path = write(tmp_path / "sub", "a.jsonl", "planned", rows=1)
+    reading = Reading(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SourceChangedError):
+        next(reading.slices())
+    path.rmdir()
+    (tmp_path / "sub").rmdir()
+    (tmp_path / "sub").write_text("a file")
+    with pytest.raises(SourceChangedError, match="is gone"):
+        next(reading.slices())
+
+
+def test_object_replaced_on_another_protocol_is_noticed():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/changes/a.jsonl", b'{"text": "a"}\n')
+    reading = Reading("memory://changes")
+    filesystem.pipe("/changes/a.jsonl", b'{"text": "b"}\n')
+    with pytest.raises(SourceChangedError, match=r"a\.jsonl: rewritten"):
+        next(reading.slices())
+    filesystem.rm("/changes", recursive=True)
+
+
+def test_plan_that_disagrees_with_an_unchanged_file_is_a_read_error(tmp_path):
+    write(tmp_path, "a.jsonl", "planned", rows=2)
+    reading = Reading(tmp_path)
+    piece = reading.planned[0]
+    reading.planned = [Slice(source=piece.source, first_row=0, rows=1, size_bytes=9, start=0, end=piece.end)]
+    with pytest.raises(SourceReadError, match="planned"):
+        next(reading.slices())

@@ -1,0 +1,148 @@
+"""Our vectors beside those of sentence-transformers on the same folder, one row a family.
+
+INSTRUCTOR's reference is its published algorithm, written down here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+from encoders import tiny_models
+from sentence_transformers import SentenceTransformer
+
+from pipeline.config import EncoderConfig
+from pipeline.encoders import registry
+from pipeline.encoders.precision import Device
+
+CPU = Device(kind="cpu", bf16=True)
+NORMALIZE = ("Normalize", {})
+INSTRUCTION = "Represent the documentation paragraph for retrieval: "
+
+
+def pooling(width: int, *modes: str, **config: Any) -> tuple[str, dict[str, Any]]:
+    """Return a pooling module as sentence-transformers 6 writes it."""
+    return "Pooling", {"embedding_dimension": width, "pooling_mode": list(modes), **config}
+
+
+def legacy_pooling(width: int, mode: str) -> tuple[str, dict[str, Any]]:
+    """Return a pooling module as published models have it."""
+    flags = dict.fromkeys(("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens"), False)
+    return "Pooling", {"word_embedding_dimension": width, **flags, mode: True}
+
+
+def dense(width: int, out: int, activation: str, *, bias: bool) -> tuple[str, dict[str, Any]]:
+    """Return a dense module."""
+    dotted = f"torch.nn.modules.{activation}"
+    return "Dense", {"in_features": width, "out_features": out, "bias": bias, "activation_function": dotted}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One row of the table: what is written, and what is asked of it; no heads, no module chain."""
+
+    architecture: Callable[[int], transformers.PreTrainedModel] = tiny_models.bert
+    tokenizer: str = "word_piece"
+    heads: tuple[tuple[str, dict[str, Any]], ...] = ()
+    prompt: str | None = None
+    limit: int = tiny_models.LIMIT
+    lower: bool = False
+
+
+MEAN_384 = legacy_pooling(384, "pooling_mode_mean_tokens")
+FAMILIES = {
+    "bert mean (gte)": Family(heads=(MEAN_384, NORMALIZE)),
+    "bert cls (bge)": Family(heads=(legacy_pooling(384, "pooling_mode_cls_token"), NORMALIZE)),
+    "bert prompt (e5)": Family(heads=(MEAN_384, NORMALIZE), prompt="query: "),
+    "bert, limit 128": Family(heads=(MEAN_384, NORMALIZE), limit=128),
+    "contriever": Family(),
+    "roberta": Family(
+        architecture=tiny_models.roberta, tokenizer="byte_level", heads=(pooling(768, "mean"), NORMALIZE)
+    ),
+    "xlm-roberta prompt (multilingual-e5)": Family(
+        architecture=tiny_models.xlm_roberta,
+        tokenizer="unigram_xlm",
+        heads=(pooling(768, "mean"), NORMALIZE),
+        prompt="passage: ",
+    ),
+    "distilbert, cased": Family(
+        architecture=tiny_models.distilbert, tokenizer="word_piece_cased", heads=(pooling(768, "mean"),)
+    ),
+    "mpnet": Family(
+        architecture=tiny_models.mpnet, tokenizer="word_piece_mpnet", heads=(pooling(768, "mean"), NORMALIZE)
+    ),
+    "t5 dense (sentence-t5, gtr)": Family(
+        architecture=tiny_models.t5,
+        tokenizer="unigram_t5",
+        heads=(pooling(768, "mean"), dense(768, 768, "linear.Identity", bias=False), NORMALIZE),
+    ),
+    "max": Family(heads=(pooling(384, "max"),)),
+    "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE)),
+    "weightedmean, prompt excluded": Family(
+        heads=(pooling(384, "weightedmean", include_prompt=False),), prompt=INSTRUCTION
+    ),
+    "lasttoken": Family(heads=(pooling(384, "lasttoken"), NORMALIZE)),
+    "cls, max and mean, prompt excluded": Family(
+        heads=(pooling(384, "cls", "max", "mean", include_prompt=False),), prompt=INSTRUCTION
+    ),
+    "dense and layer norm, lower case": Family(
+        heads=(MEAN_384, dense(384, 256, "activation.Tanh", bias=True), ("LayerNorm", {"dimension": 256})), lower=True
+    ),
+}
+COUNT = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A family's folder with the reference's vectors."""
+
+    folder: Path
+    texts: list[str]
+    prompt: str | None
+    vectors: np.ndarray
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def built(request, tmp_path_factory):
+    family = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("model") / "facebook" / "contriever-tiny"
+    tiny_models.write_model(folder, family.architecture, family.tokenizer)
+    if family.heads:
+        tiny_models.write_chain(folder, family.heads, max_seq_length=family.limit, do_lower_case=family.lower)
+    texts = tiny_models.texts(COUNT)
+    reference = SentenceTransformer(str(folder), device="cpu")
+    vectors = reference.encode(texts, prompt=family.prompt, batch_size=16)
+    return Built(folder=folder, texts=texts, prompt=family.prompt, vectors=vectors)
+
+
+def encode(folder: Path | str, texts: list[str], prompt: str | None = None, **keys: Any) -> np.ndarray:
+    """Encode with a job's encoder, prepared and encoded apart as a job does it."""
+    config = EncoderConfig(model=str(folder), prompt=prompt, **{"dtype": "float32", **keys})
+    spec = registry.resolve(config, CPU)
+    return registry.build_encoder(spec, "cpu", 2).encode(registry.build_preparer(spec).prepare(texts))
+
+
+def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Return the cosine of each pair of rows, in float64."""
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_float32_vectors_equal_the_references(built):
+    ours = encode(built.folder, built.texts, built.prompt)
+    found = cosines(ours, built.vectors)
+    print(f"float32 min cos {found.min():.9f} max delta {np.abs(ours - built.vectors).max():.2e}")
+    assert found.min() >= 0.999999
+    assert np.abs(ours - built.vectors).max() <= 1e-5
+
+
+def test_bfloat16_vectors_stay_close(built):
+    found = cosines(encode(built.folder, built.texts, built.prompt, dtype="bfloat16"), built.vectors)
+    print(f"bfloat16 min cos {found.min():.6f} mean {found.mean():.6f}")
+    assert found.min() >= 0.9995
+    assert found.mean() >= 0.9999

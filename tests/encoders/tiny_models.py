@@ -1,0 +1,254 @@
+"""Model folders as their authors publish them: true architecture and tokenizer type, two layers, random weights.
+
+Tokenizers are trained on the demo corpus. Weights come from a fixed seed, biases and norms included, with
+scores wide enough that attention is not uniform.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+CORPUS = Path(__file__).parents[2] / "jobs/demo/corpus"
+VOCABULARY = 6000
+LIMIT = 512
+
+
+def corpus() -> list[str]:
+    """Return the paragraphs of the demo corpus that are kept as JSON Lines."""
+    plain = (path.read_bytes() for path in sorted(CORPUS.glob("*/*.jsonl")))
+    zipped = (gzip.decompress(path.read_bytes()) for path in sorted(CORPUS.glob("*/*.jsonl.gz")))
+    return [json.loads(line)["text"] for data in (*plain, *zipped) for line in data.splitlines()]
+
+
+ODDITIES = [
+    "",
+    " ",
+    "a",
+    "!",
+    "\u2028",
+    "é",
+    "e\u0301 combining, and the ligature \ufb01",
+    "smile \U0001f600 and a family \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd, \u0645\u0631\u062d\u0628\u0627",
+    "\u7e41\u9ad4\u4e2d\u6587\u6ca1\u6709\u7a7a\u683c \u65e5\u672c\u8a9e \ud55c\uad6d\uc5b4",
+    "tab\tnew\nline\r\nform\x0cfeed vertical\x0btab nel\x85 unit\x1fseparator null\x00 bell\x07",
+    "no\u00a0break thin\u2009space ideographic\u3000space zero\u200bwidth soft\u00adhyphen bom\ufeff",
+    "ΣΊΣΥΦΟΣ İstanbul ǅungla STRASSE ß",
+    "  leading and trailing white space \n",
+    "don't we'll it's  two  spaces   three",
+    "special [SEP] </s> <mask> [MASK] <pad> <extra_id_0> tokens",
+    "x" * 130,
+    "Donaudampfschifffahrtsgesellschaftskapitän" * 4,
+    "\U0001f600" * 300,
+    "1 2 3 " * 400,
+]
+
+
+def texts(count: int, seed: int = 7) -> list[str]:
+    """Return texts of 1 to over 512 tokens, in random order: oddities, paragraphs, runs of paragraphs."""
+    draw = random.Random(seed)
+    paragraphs = [text for text in corpus() if len(text) < 160]
+    chosen = draw.sample(paragraphs, count - len(ODDITIES) - count // 20)
+    runs = [" ".join(draw.sample(paragraphs, draw.choice((5, 10, 50)))) for _ in range(count // 20)]
+    found = [*ODDITIES, *chosen, *runs]
+    draw.shuffle(found)
+    return found
+
+
+def word_piece(special: dict[str, str], *, lowercase: bool = True) -> Tokenizer:
+    """Train BERT's tokenizer; `special` names its pad, unk, cls, sep and mask tokens."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=special["unk"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY, special_tokens=list(special.values()), show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    cls, sep = ((special[name], tokenizer.token_to_id(special[name])) for name in ("cls", "sep"))
+    tokenizer.post_processor = processors.BertProcessing(sep, cls)
+    return tokenizer
+
+
+def byte_level() -> Tokenizer:
+    """Train RoBERTa's tokenizer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
+
+
+def unigram(special: list[str], *, start: bool) -> Tokenizer:
+    """Train SentencePiece's unigram tokenizer as T5 and XLM-RoBERTa have it."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    trainer = trainers.UnigramTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in (["<s>"] if start else []) + ["</s>"]]
+    single = ["<s>", "$A", "</s>"] if start else ["$A", "</s>"]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=ends)
+    return tokenizer
+
+
+BERT_SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+MPNET_SPECIAL = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "[UNK]", "mask": "<mask>"}
+T5_SPECIAL = ["<pad>", "</s>", "<unk>"]
+XLM_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+TOKENIZERS: dict[str, tuple[str, Callable[[], Tokenizer]]] = {
+    "word_piece": ("BertTokenizer", lambda: word_piece(BERT_SPECIAL)),
+    "word_piece_cased": ("DistilBertTokenizer", lambda: word_piece(BERT_SPECIAL, lowercase=False)),
+    "word_piece_mpnet": ("MPNetTokenizer", lambda: word_piece(MPNET_SPECIAL)),
+    "byte_level": ("RobertaTokenizer", byte_level),
+    "unigram_xlm": ("XLMRobertaTokenizer", lambda: unigram(XLM_SPECIAL, start=True)),
+    "unigram_t5": ("T5Tokenizer", lambda: unigram(T5_SPECIAL, start=False)),
+}
+
+
+def write_tokenizer(kind: str, folder: Path) -> int:
+    """Write a tokenizer's files, with the truncation and padding that published ones hold; return its size."""
+    tokenizer_class, train = TOKENIZERS[kind]
+    tokenizer = train()
+    size = tokenizer.get_vocab_size()
+    tokenizer.enable_truncation(128)
+    tokenizer.enable_padding(length=128)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": tokenizer_class, "model_max_length": LIMIT}
+    if kind.startswith("word_piece"):
+        config["do_lower_case"] = kind != "word_piece_cased"
+    if kind == "unigram_t5":
+        config["extra_ids"] = 0
+    _write(folder / "tokenizer_config.json", config)
+    return size
+
+
+def bert(vocabulary: int) -> transformers.PreTrainedModel:
+    """gte-small, e5-small, bge-small, and Contriever but for its width."""
+    sizes = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+    config = transformers.BertConfig(vocab_size=vocabulary, num_hidden_layers=2, **sizes)
+    return _random(transformers.BertModel(config))
+
+
+def distilbert(vocabulary: int) -> transformers.PreTrainedModel:
+    """distilbert-base."""
+    return _random(transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=vocabulary, n_layers=2)))
+
+
+def _roberta_sizes(vocabulary: int) -> dict[str, Any]:
+    positions = {"max_position_embeddings": 514, "layer_norm_eps": 1e-5}
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    return {"vocab_size": vocabulary, "num_hidden_layers": 2, **positions, **ids}
+
+
+def roberta(vocabulary: int) -> transformers.PreTrainedModel:
+    """roberta-base, as in all-distilroberta-v1."""
+    config = transformers.RobertaConfig(type_vocab_size=1, **_roberta_sizes(vocabulary))
+    return _random(transformers.RobertaModel(config))
+
+
+def xlm_roberta(vocabulary: int) -> transformers.PreTrainedModel:
+    """multilingual-e5-base."""
+    config = transformers.XLMRobertaConfig(type_vocab_size=1, **_roberta_sizes(vocabulary))
+    return _random(transformers.XLMRobertaModel(config))
+
+
+def mpnet(vocabulary: int) -> transformers.PreTrainedModel:
+    """all-mpnet-base-v2."""
+    return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary))))
+
+
+def t5(vocabulary: int, width: int = 768, inner: int = 3072, heads: int = 12) -> transformers.PreTrainedModel:
+    """sentence-t5-base and gtr-t5-base; with other sizes instructor-large."""
+    config = transformers.T5Config(
+        vocab_size=vocabulary, d_model=width, d_ff=inner, num_heads=heads, num_layers=2, use_cache=False
+    )
+    model = transformers.T5EncoderModel(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "relative_attention_bias" in name:
+                parameter.normal_()
+            elif parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def instructor(vocabulary: int) -> transformers.PreTrainedModel:
+    """instructor-large."""
+    return t5(vocabulary, 1024, 4096, 16)
+
+
+def _random(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            else:
+                parameter.normal_(std=parameter.shape[1] ** -0.5)
+    return model
+
+
+def write_model(
+    folder: Path,
+    architecture: Callable[[int], transformers.PreTrainedModel],
+    tokenizer: str,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a transformer and its tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    architecture(write_tokenizer(tokenizer, folder)).to(dtype).save_pretrained(folder)
+
+
+def write_chain(folder: Path, heads: Iterable[tuple[str, dict[str, Any]]], **transformer: Any) -> None:
+    """Write a module chain; `heads` has each module's class and configuration."""
+    modules = [_module(0, "", "Transformer")]
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": LIMIT, "do_lower_case": False, **transformer})
+    for number, (kind, config) in enumerate(heads, start=1):
+        path = f"{number}_{kind}"
+        modules.append(_module(number, path, kind))
+        (folder / path).mkdir()
+        _write(folder / path / "config.json", config)
+        if kind == "Dense":
+            shape = (config["out_features"], config["in_features"])
+            weights = {"linear.weight": torch.randn(shape, generator=_seed()) * shape[1] ** -0.5}
+            if config["bias"]:
+                weights["linear.bias"] = torch.randn(shape[:1], generator=_seed())
+            save_file(weights, folder / path / "model.safetensors")
+        if kind == "LayerNorm":
+            width = config["dimension"]
+            weights = {"norm.weight": torch.rand(width, generator=_seed()), "norm.bias": torch.ones(width)}
+            save_file(weights, folder / path / "model.safetensors")
+    _write(folder / "modules.json", modules)
+
+
+def _module(number: int, path: str, kind: str) -> dict[str, Any]:
+    return {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+
+
+def _seed() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def _write(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values), encoding="utf-8")
