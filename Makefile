@@ -12,7 +12,7 @@ DEMO_OUTPUT := demo-output
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow check fix format-check lint types schema lock bench-demo clean
+.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench-demo clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -54,8 +54,9 @@ fix: $(READY)  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schema: $(READY)  ## write the published JSON Schema of the job file
+docs: $(READY)  ## write the job file's schema and reference page from the configuration
 	$(BIN)/embatch config schema > jobs/schema/job-v1.schema.json
+	$(BIN)/python -m jobs.reference > docs/job-file.md
 
 bench-demo: $(READY)  ## the demo job beside a plain sentence-transformers loop, in one run
 	$(BIN)/python tests/benchmarks/demo.py

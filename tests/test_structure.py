@@ -104,7 +104,7 @@ def test_import_is_light(module, absent):
 def test_published_schema_is_the_current_one():
     from jobs.verbs.config import schema_text
 
-    assert (ROOT / "jobs/schema/job-v1.schema.json").read_text() == schema_text(), "run `make schema`"
+    assert (ROOT / "jobs/schema/job-v1.schema.json").read_text() == schema_text(), "run `make docs`"
 
 
 def test_docs_name_every_key_of_the_job_file():

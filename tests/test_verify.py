@@ -34,12 +34,13 @@ from pipeline.plan import Plan, document
 from pipeline.ray_data import payload
 from pipeline.ray_data.order import WorkOrder
 from pipeline.ray_data.reading import read_units
-from pipeline.records import Unit
+from pipeline.records import Receipt, Slice, Unit
 from pipeline.report import describe
 from pipeline.schema import encode_schema
 from pipeline.storage import open_store
 from pipeline.verify import VerifyReport, verify
 from pipeline.verify.findings import Findings
+from pipeline.verify.units import unit_faults
 
 DEAD_LINES = {
     "EMPTY": [b"", b"   ", b'{"id": 1, "text": null}', b'{"id": 1, "text": " \\n\\u3000"}'],
@@ -113,7 +114,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def job(corpus: Path, output: Path, **sections: Mapping[str, Any]) -> JobConfig:
+def job(corpus: Path | str, output: Path | str, **sections: Mapping[str, Any]) -> JobConfig:
     keep = {"section": "string", "year": "int32"}
     values: dict[str, Any] = {
         "input": {"uri": str(corpus), "keep": keep, "max_text_bytes": 300},
@@ -174,29 +175,36 @@ def encode(plan: Plan, work: payload.Payload, unit: Unit) -> shard.Shard:
     return build(plan, unit.number, table, shard.dead_table(letters))
 
 
-def build(plan: Plan, unit: int, table: pa.Table, dead: pa.Table) -> shard.Shard:
-    info = shard.ShardInfo(plan_id=plan.plan_id, unit=unit, description=describe(plan))
+def build(plan: Plan, unit: int, table: pa.Table, dead: pa.Table, **described: str) -> shard.Shard:
+    info = shard.ShardInfo(plan_id=plan.plan_id, unit=unit, description={**describe(plan), **described})
     return shard.build(info, plans.shard_key(plan.plan_id, unit), table, dead)
 
 
-def rebuild(made: Made, unit: int, change: Callable[[pa.Table], pa.Table], *, dead: pa.Table | None = None) -> None:
+def rebuild(
+    made: Made,
+    unit: int,
+    change: Callable[[pa.Table], pa.Table] = lambda table: table,
+    *,
+    dead: pa.Table | None = None,
+    **described: str,
+) -> None:
     """Change a shard as a consistent liar would: footers, digests and manifest all made anew."""
     table = change(pq.read_table(made.shard(unit)).replace_schema_metadata())
     if dead is None:
         found = list((made.output / "_dead").glob(f"part-{unit:08d}-*"))
         dead = pq.read_table(found[0]) if found else shard.dead_table([])
-    lie = build(made.plan, unit, table, dead)
+    lie = build(made.plan, unit, table, dead, **described)
     made.shard(unit).write_bytes(lie.data)
     if lie.dead_data is not None:
         (made.output / str(lie.receipt.dead_key)).write_bytes(lie.dead_data)
     republish(made)
 
 
-def republish(made: Made) -> None:
+def republish(made: Made, change: Callable[[list[Receipt]], list[Receipt]] = lambda receipts: receipts) -> None:
     shutil.rmtree(made.output / "_job/manifest")
     (made.output / "_job/manifest.json").unlink()
     names = [made.name(unit.number) for unit in made.plan.units]
-    receipts = [shard.describe(name, (made.output / name).read_bytes()) for name in names]
+    receipts = change([shard.describe(name, (made.output / name).read_bytes()) for name in names])
     manifest.publish(open_store(str(made.output)), made.plan.plan_id, receipts, single_writer=False)
 
 
@@ -243,7 +251,7 @@ def test_accepts_what_the_writer_makes(pristine):
         {"input": {"text": "body", "limit": 99}},
     ],
 )
-def test_accepts_every_way_to_make_rows(tmp_path, sections):
+def test_accepts_every_way_to_make_rows(tmp_path, monkeypatch, sections):
     for day, first in (("2026-01-01", 0), ("__HIVE_DEFAULT_PARTITION__", 5), ("2026-01-03", 10)):
         columns = {
             "title": pa.array([f"t{row}" if row % 3 else None for row in range(first, first + 5)]),
@@ -256,7 +264,8 @@ def test_accepts_every_way_to_make_rows(tmp_path, sections):
         pq.write_table(pa.table(columns), tmp_path / f"corpus/dt={day}/part.parquet")
     output = str(tmp_path / "output")
     options = {**sections, "input": {"keep": [], **sections["input"]}}
-    plan = embed(job(tmp_path / "corpus", Path(output), **options))
+    monkeypatch.chdir(tmp_path)
+    plan = embed(job(Path("corpus/dt=*/*.parquet"), Path(output), **options))
     report = verify(output)
     assert report.findings == ()
     assert report.rows + sum(report.dead_by_code.values()) == plan.rows > 0
@@ -273,6 +282,22 @@ def test_accepts_rows_set_aside_because_their_file_changed(tmp_path):
     report = verify(str(tmp_path / "output"))
     assert report.findings == ()
     assert report.dead_by_code["SOURCE_CHANGED"] == 22
+
+
+@pytest.mark.s3
+def test_audits_an_output_and_an_input_on_s3(tmp_path, bucket, s3_client):
+    corpus = write_corpus(tmp_path / "corpus")
+    for path in corpus.rglob("*.*"):
+        key = f"corpus/{path.relative_to(corpus).as_posix()}"
+        s3_client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+    plan = embed(job(f"s3://{bucket}/corpus/", f"s3://{bucket}/out"))
+    assert verify(f"s3://{bucket}/out").findings == ()
+    s3_client.delete_object(Bucket=bucket, Key=f"out/{plans.shard_key(plan.plan_id, 2)}")
+    s3_client.put_object(Bucket=bucket, Key="out/data/more", Body=b"?")
+    assert verify(f"s3://{bucket}/out").findings == (
+        f"{plans.shard_key(plan.plan_id, 2)}: unit 2 has no shard",
+        "data/more: is not a shard of this plan",
+    )
 
 
 def test_takes_an_output_without_manifest_only_when_told(made):
@@ -324,7 +349,7 @@ def test_finds_two_shards_with_each_others_contents(made):
 
 def test_finds_a_deleted_shard(made):
     made.shard(5).unlink()
-    assert made.verify().findings == (f"{made.name(5)}: unit 5 has no shard",)
+    assert made.verify(allow_partial=True).findings == (f"{made.name(5)}: unit 5 has no shard",)
 
 
 def test_finds_deleted_dead_letters(made):
@@ -392,6 +417,20 @@ def test_finds_an_altered_manifest_entry_behind_a_consistent_head(made):
     assert made.verify().findings == (said,)
 
 
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (lambda receipts: receipts[:-1], "does not list unit 10"),
+        (lambda receipts: receipts[::-1], "does not list the units in the plan's order"),
+        (lambda receipts: [*receipts, receipts[3]], "lists unit 3 2 times"),
+        (lambda receipts: [*receipts, replace(receipts[3], unit=99)], "lists unit 99, which is not in the plan"),
+    ],
+)
+def test_finds_a_manifest_that_does_not_list_each_unit_once(made, change, finding):
+    republish(made, change)
+    assert made.verify().findings == (f"_job/manifest.json {finding}",)
+
+
 def test_finds_an_altered_manifest_part(made):
     part = next((made.output / "_job/manifest").iterdir())
     part.write_bytes(part.read_bytes() + b"?")
@@ -422,6 +461,52 @@ def test_finds_that_nothing_belongs_to_an_altered_plan(made):
     assert findings[0] == f"_job/manifest.json is of plan {made.plan.plan_id}, the stored plan is {altered}"
     assert f"data/part-00000000-{altered[:12]}.parquet: unit 0 has no shard" in findings
     assert f"{made.name(0)}: is not a shard of this plan" in findings
+
+
+@pytest.mark.parametrize(
+    ("described", "finding"),
+    [
+        ({"dtype": "float16"}, "its footer says dtype float16, that of {first} says float32"),
+        ({"normalized": "false"}, "its footer says normalized false, expected true"),
+        ({"model": "hashing:17"}, "its footer says model hashing:17, expected hashing:16"),
+    ],
+)
+def test_finds_a_footer_that_tells_of_another_encoder(made, described, finding):
+    rebuild(made, 2, **described)
+    assert made.verify().findings == (f"{made.name(2)}: {finding.format(first=made.name(0))}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "finding"),
+    [
+        ("embatch.format", "2", "has shard format '2'; this embatch reads 1"),
+        ("embatch.plan_id", None, "its footer does not say embatch.plan_id"),
+        ("embatch.counts", "5", "cannot be read: 'int' object is not iterable"),
+        ("embatch.counts", '{"dead_key": "../x"}', "its footer names dead letters '../x' with sha256 'None'"),
+        ("embatch.counts", '{"dead_key": null, "rows_in": 9}', "its footer says rows_in 9 (found 3)"),
+    ],
+)
+def test_finds_an_altered_footer(made, name, value, finding):
+    (made.output / "_job/manifest.json").unlink()
+    table = pq.read_table(made.shard(8))
+    metadata = {**table.schema.metadata, name.encode(): value}
+    pq.write_table(
+        table.replace_schema_metadata({key: text for key, text in metadata.items() if text is not None}), made.shard(8)
+    )
+    assert made.verify(allow_partial=True).findings == (f"{made.name(8)}: {finding}",)
+
+
+def test_finds_other_columns_than_planned(made):
+    rebuild(made, 8, lambda table: table.drop_columns("year"))
+    (finding,) = made.verify().findings
+    assert finding.startswith(f"{made.name(8)}: its columns are [id: string, section: string, embedding: ")
+
+
+def test_finds_text_that_is_not_unicode(made):
+    rebuild(made, 8, lambda table: replace_column(table, "id", pa.array([b"\xff"] * 3).view(pa.string())))
+    (finding,) = made.verify().findings
+    assert finding.startswith(f"{made.name(8)}: cannot be read: ")
+    assert "Invalid UTF8 sequence" in finding
 
 
 def test_finds_vectors_on_each_others_rows(made):
@@ -480,9 +565,25 @@ def test_finds_a_good_row_that_was_buried(made):
 
 
 def test_finds_a_dead_letter_with_the_wrong_code(made):
-    rebuild(made, 10, lambda table: table, dead=shard.dead_table([("e.parquet", 28, "TOO_LARGE", "?")]))
+    rebuild(made, 10, dead=shard.dead_table([("e.parquet", 28, "TOO_LARGE", "?")]))
     wrong = f"{made.name(10)}: e.parquet row 28 is dead as TOO_LARGE, but its source is EMPTY"
     assert made.verify().findings == (wrong,)
+
+
+def test_finds_dead_letters_with_other_columns(made):
+    rebuild(made, 10, dead=pq.read_table(made.dead(10)).append_column("n", pa.array([1])))
+    (finding,) = made.verify().findings
+    assert finding.endswith(
+        ".parquet have columns [source_file: string not null, source_row: int64 not null, "
+        "code: string not null, reason: string not null, n: int64]"
+    )
+
+
+def test_finds_a_unit_that_mixes_two_versions_of_a_file(made):
+    letter = shard.dead_table([("d/more.jsonl", 2, "SOURCE_CHANGED", "d/more.jsonl: size 1 -> 2")])
+    rebuild(made, 8, lambda table: table.slice(0, 2), dead=letter)
+    mixed = f"{made.name(8)}: 1 of d/more.jsonl rows 0 to 2 are set aside as changed, the others are not"
+    assert made.verify().findings == (mixed,)
 
 
 def test_finds_an_embedded_row_that_should_be_dead(made):
@@ -593,6 +694,27 @@ def test_finds_units_that_overlap(pristine, tmp_path):
         "unit 2 plans a.jsonl rows 39 to 58, expected from row 40",
         "unit 3 plans a.jsonl rows 60 to 61, expected from row 59",
     )
+
+
+def numbered(*slices: tuple[Slice, ...]) -> list[Unit]:
+    return [Unit(number=number, group=number, slices=several) for number, several in enumerate(slices)]
+
+
+def test_finds_units_that_cannot_be_right(pristine):
+    first, second, other = (pristine.plan.units[unit].slices[0] for unit in (4, 5, 6))
+    asked = {**pristine.plan.requested, "input": {**pristine.plan.requested["input"], "limit": 44}}
+
+    def faults(units: list[Unit]) -> list[str]:
+        return unit_faults(document.build(asked, pristine.plan.resolved, pristine.plan.schema, units))
+
+    assert faults(numbered((first,), (second,))) == []
+    assert faults(numbered((first,), (second,), (other,))) == ["the plan has 45 rows, the job asked for the first 44"]
+    assert faults(numbered((first, second))) == ["unit 0 plans two slices of one file"]
+    assert faults(numbered((second,))) == ["unit 0 plans b.jsonl.gz rows 20 to 24, expected from row 0"]
+    assert faults([replace(numbered((first,))[0], number=1)]) == ["the plan's unit at place 0 has number 1"]
+    empty = replace(other, rows=0)
+    apart = ["unit 2 plans b.jsonl.gz rows 20 to 24 apart from the rows before them"]
+    assert faults(numbered((first,), (empty,), (second,))) == apart
 
 
 def test_counts_what_it_does_not_list():

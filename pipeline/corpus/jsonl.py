@@ -225,7 +225,7 @@ def _parse(line: bytes) -> Mapping[str, object]:
     if not line.strip():
         raise DeadRowError(DeadCode.EMPTY, "the line is blank")
     try:
-        record = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_not_json)
+        record = json.loads(line.rstrip(b"\r\n").decode(), object_pairs_hook=_unique, parse_constant=_not_json)
     except UnicodeDecodeError as error:
         raise DeadRowError(DeadCode.BAD_UTF8, f"invalid UTF-8 at byte {error.start} of the line") from None
     except (ValueError, RecursionError) as error:

@@ -26,6 +26,8 @@ from pipeline.schema import declares_extensions, plain_type
 
 BATCH_ROWS = 1024
 MAX_FOOTER_BYTES = 256 << 20
+MAX_ROWS = 1 << 32
+"""Of one file; a footer costs nothing to write, the plan of its rows does."""
 _MAGIC = b"PAR1"
 _DECODE_ERRORS = (pa.ArrowException, OSError, ValueError)
 
@@ -102,6 +104,9 @@ def _check_footer(source: SourceFile, parquet: pq.ParquetFile) -> None:
     rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         msg = f"the footer counts {metadata.num_rows} rows, its row groups {sum(rows)}"
+        raise ValueError(msg)
+    if metadata.num_rows > MAX_ROWS:
+        msg = f"the footer declares {metadata.num_rows} rows; at most {MAX_ROWS} are taken from one file"
         raise ValueError(msg)
     for name, count in Counter(parquet.schema_arrow.names).items():
         if count > 1:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -16,9 +17,18 @@ CACHE_VARIABLE = "EMBATCH_CACHE"
 
 
 def cache_root() -> Path:
-    """Return where this node keeps models: `EMBATCH_CACHE`, or embatch's folder in the user's cache."""
+    """Return where this node keeps models: `EMBATCH_CACHE`, or embatch's folder in the user's cache.
+
+    Raises:
+        OSError: neither is known.
+    """
     base = os.environ.get(CACHE_VARIABLE)
-    return (Path(base) if base else Path.home() / ".cache" / "embatch") / "models"
+    if base:
+        return Path(base) / "models"
+    try:
+        return Path.home() / ".cache" / "embatch" / "models"
+    except RuntimeError as error:
+        raise OSError(f"no home folder to keep models in; set {CACHE_VARIABLE}") from error
 
 
 def find(key: str) -> Path | None:
@@ -36,14 +46,12 @@ def stage(key: str, fill: Callable[[Path], None]) -> Path:
     folder = cache_root() / key
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # the kernel frees the lock of a killed process, whose partial folder the next one then removes
-    with FileLock(folder.with_suffix(".lock")):
+    with _locked(folder):
         if folder.is_dir():
             return folder
         logger.info("staging %s", folder)
         partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir()
         try:
             fill(partial)
@@ -52,6 +60,21 @@ def stage(key: str, fill: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold an entry's lock; the kernel frees that of a killed process."""
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise OSError(f"cannot write to {str(folder.parent)!r} ({error.strerror}); set {CACHE_VARIABLE}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync(folder: Path) -> None:

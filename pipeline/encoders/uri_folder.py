@@ -49,9 +49,9 @@ def copy_here(uri: str, *, pickles: bool, planned: str | None = None) -> tuple[P
     Raises:
         ModelError: there is no model, it cannot be read, or it is not the planned one.
     """
-    if planned is not None and (present := staging.find(planned)) is not None:
-        return present, planned
     try:
+        if planned is not None and (present := staging.find(planned)) is not None:
+            return present, planned
         folder = _UriFolder(uri)
         files = folder.listing(pickles=pickles)
         digest = _digest(uri, files)
@@ -67,8 +67,7 @@ def copy_here(uri: str, *, pickles: bool, planned: str | None = None) -> tuple[P
 class _UriFolder:
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._fs, path = open_filesystem(uri)
-        self._root = str(self._fs._strip_protocol(path))  # noqa: SLF001 - fsspec's own name for the public form
+        self._fs, self._root = open_filesystem(uri)
 
     def listing(self, *, pickles: bool) -> list[RemoteFile]:
         """List the files that count: one request a folder of the model, and none below them."""
@@ -127,5 +126,5 @@ def _digest(uri: str, files: list[RemoteFile]) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return "permission denied"
+        return f"permission denied: {error}"
     return f"cannot be read: {type(error).__name__}: {error}"

@@ -40,6 +40,11 @@ class Pool:
     replicas: int
     gpu: bool
 
+    @property
+    def readers(self) -> int:
+        """Read tasks at a time. A CPU replica is ten times slower than the reading of its units."""
+        return 2 * self.replicas + 2 if self.gpu else max(self.replicas // 4, 1) + 1
+
 
 def waves(units: list[Unit]) -> Iterator[list[Unit]]:
     """Cut pending units into waves that one dataset can hold, never inside a read group."""
@@ -84,7 +89,7 @@ def _dataset(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.
             batch_format="pyarrow",
             fn_kwargs={"order": order},
             num_cpus=1 if pool.gpu else 0,
-            compute=TaskPoolStrategy(size=2 * pool.replicas + 2),
+            compute=TaskPoolStrategy(size=pool.readers),
             max_retries=TASK_RETRIES,
         )
         return prepared.map_batches(

@@ -26,7 +26,7 @@ from pipeline.verify.vectors import vector_faults
 FORMAT = "1"
 _PREFIX = b"embatch."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_UNREADABLE = (pa.ArrowException, OSError, ValueError)
+_UNREADABLE = (pa.ArrowException, OSError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

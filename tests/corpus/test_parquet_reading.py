@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from corpus.corpus_reading import examples, look, read, read_slices
 from pipeline.corpus import parquet
+from pipeline.exceptions import SourceReadError
 
 BAD = b"\xff\xfe"
 
@@ -95,9 +96,11 @@ def test_text_that_is_not_utf8_costs_its_row_only(tmp_path, kind):
     assert read(write(tmp_path, {"text": column})).dead == {1: "BAD_UTF8", 3: "BAD_UTF8", 4: "EMPTY"}
 
 
-def test_text_that_is_not_utf8_in_a_dictionary_costs_its_rows_only(tmp_path):
-    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None], pa.int8()), strings([b"a", BAD], pa.string()))
-    assert read(write(tmp_path, {"text": column})).dead == {1: "BAD_UTF8", 3: "EMPTY"}
+def test_dictionary_that_is_not_utf8_is_a_read_error(tmp_path):
+    """Arrow decodes a dictionary as a whole, before any row can be told from another."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int8()), strings([b"a", BAD], pa.string()))
+    with pytest.raises(SourceReadError, match=r"'a\.parquet'.*UTF8"):
+        read(write(tmp_path, {"text": column}))
 
 
 def test_id_that_is_not_utf8_costs_its_row_only(tmp_path):

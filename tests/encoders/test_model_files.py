@@ -213,6 +213,14 @@ def test_a_fill_that_fails_leaves_nothing(cache):
     assert [path.name for path in (cache / "models").iterdir() if path.is_dir()] == []
 
 
+def test_a_cache_that_cannot_be_written_names_the_variable_that_moves_it(model, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv(staging.CACHE_VARIABLE, str(tmp_path / "file"))
+    upload(model, "memory://models/unwritable")
+    with pytest.raises(ModelError, match="cannot write to .* set EMBATCH_CACHE"):
+        locate("memory://models/unwritable", None)
+
+
 # URIs
 
 

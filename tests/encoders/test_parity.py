@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from encoders import tiny_models
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from pipeline.config import EncoderConfig
@@ -52,6 +54,7 @@ class Family:
     prompt: str | None = None
     limit: int = tiny_models.LIMIT
     lower: bool = False
+    count: int = 120
 
 
 MEAN_384 = legacy_pooling(384, "pooling_mode_mean_tokens")
@@ -81,20 +84,19 @@ FAMILIES = {
         tokenizer="unigram_t5",
         heads=(pooling(768, "mean"), dense(768, 768, "linear.Identity", bias=False), NORMALIZE),
     ),
-    "max": Family(heads=(pooling(384, "max"),)),
-    "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE)),
+    "max": Family(heads=(pooling(384, "max"),), count=40),
+    "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE), count=40),
     "weightedmean, prompt excluded": Family(
-        heads=(pooling(384, "weightedmean", include_prompt=False),), prompt=INSTRUCTION
+        heads=(pooling(384, "weightedmean", include_prompt=False),), prompt=INSTRUCTION, count=40
     ),
-    "lasttoken": Family(heads=(pooling(384, "lasttoken"), NORMALIZE)),
+    "lasttoken": Family(heads=(pooling(384, "lasttoken"), NORMALIZE), count=40),
     "cls, max and mean, prompt excluded": Family(
-        heads=(pooling(384, "cls", "max", "mean", include_prompt=False),), prompt=INSTRUCTION
+        heads=(pooling(384, "cls", "max", "mean", include_prompt=False),), prompt=INSTRUCTION, count=40
     ),
     "dense and layer norm, lower case": Family(
         heads=(MEAN_384, dense(384, 256, "activation.Tanh", bias=True), ("LayerNorm", {"dimension": 256})), lower=True
     ),
 }
-COUNT = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,8 @@ def built(request, tmp_path_factory):
     tiny_models.write_model(folder, family.architecture, family.tokenizer)
     if family.heads:
         tiny_models.write_chain(folder, family.heads, max_seq_length=family.limit, do_lower_case=family.lower)
-    texts = tiny_models.texts(COUNT)
+    texts = tiny_models.texts(family.count)
+    torch.set_num_threads(1)
     reference = SentenceTransformer(str(folder), device="cpu")
     vectors = reference.encode(texts, prompt=family.prompt, batch_size=16)
     return Built(folder=folder, texts=texts, prompt=family.prompt, vectors=vectors)
@@ -124,7 +127,7 @@ def encode(folder: Path | str, texts: list[str], prompt: str | None = None, **ke
     """Encode with a job's encoder, prepared and encoded apart as a job does it."""
     config = EncoderConfig(model=str(folder), prompt=prompt, **{"dtype": "float32", **keys})
     spec = registry.resolve(config, CPU)
-    return registry.build_encoder(spec, "cpu", 2).encode(registry.build_preparer(spec).prepare(texts))
+    return registry.build_encoder(spec, "cpu", 1).encode(registry.build_preparer(spec).prepare(texts))
 
 
 def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -141,8 +144,71 @@ def test_float32_vectors_equal_the_references(built):
     assert np.abs(ours - built.vectors).max() <= 1e-5
 
 
+def test_a_text_alone_has_the_vector_it_has_in_any_batch(built):
+    texts = built.texts[:20]
+    together = encode(built.folder, texts, built.prompt)
+    reordered = encode(built.folder, texts[::-1], built.prompt, max_batch_tokens=300)[::-1]
+    alone = encode(built.folder, texts, built.prompt, max_batch_tokens=1)
+    assert np.abs(together - alone).max() <= 1e-6
+    assert np.abs(reordered - alone).max() <= 1e-6
+
+
 def test_bfloat16_vectors_stay_close(built):
     found = cosines(encode(built.folder, built.texts, built.prompt, dtype="bfloat16"), built.vectors)
     print(f"bfloat16 min cos {found.min():.6f} mean {found.mean():.6f}")
     assert found.min() >= 0.9995
     assert found.mean() >= 0.9999
+
+
+@pytest.fixture(scope="session")
+def instructor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "hkunlp" / "instructor-tiny"
+    tiny_models.write_model(folder, tiny_models.instructor, "unigram_t5")
+    heads = (
+        legacy_pooling(1024, "pooling_mode_mean_tokens"),
+        dense(1024, 768, "linear.Identity", bias=False),
+        NORMALIZE,
+    )
+    tiny_models.write_chain(folder, heads)
+    return folder
+
+
+def published_instructor(folder: Path, pairs: list[tuple[str, str]]) -> np.ndarray:
+    """Encode [instruction, text] pairs one by one by the algorithm of InstructorEmbedding 1.0.1."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    encoder = transformers.T5EncoderModel.from_pretrained(folder, dtype=torch.float32)
+    projection = load_file(folder / "2_Dense/model.safetensors")["linear.weight"]
+    vectors = []
+    for instruction, text in pairs:
+        whole = (instruction + text.strip()).strip()
+        ids = tokenizer(whole, truncation=True, max_length=512, return_tensors="pt")["input_ids"]
+        context = len(tokenizer(instruction.strip(), truncation=True, max_length=512)["input_ids"]) - 1
+        if context <= 1:
+            context = 0
+        with torch.inference_mode():
+            states = encoder(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+        mask = torch.ones(len(states))
+        mask[:context] = 0
+        mean = (states * mask[:, None]).sum(0) / mask.sum().clamp(min=1e-9)
+        vectors.append(torch.nn.functional.normalize(projection @ mean, dim=0))
+    return torch.stack(vectors).numpy()
+
+
+@pytest.mark.parametrize(
+    "instruction", [INSTRUCTION, "Represent the sentence:", "", "a", "  Represent the Docs title;  Input: "]
+)
+def test_instructor_follows_its_published_algorithm(instructor, instruction):
+    texts = tiny_models.texts(40)
+    ours = encode(instructor, texts, instruction)
+    theirs = published_instructor(instructor, [(instruction, text) for text in texts])
+    assert cosines(ours, theirs).min() >= 0.999999
+    assert np.abs(ours - theirs).max() <= 1e-5
+
+
+def test_instructor_takes_an_instruction_per_row(instructor):
+    texts = tiny_models.texts(40)
+    instructions = [("", "word", INSTRUCTION, "Represent the text: ")[row % 4] for row in range(len(texts))]
+    spec = registry.resolve(EncoderConfig(model=str(instructor), dtype="float32"), CPU)
+    ours = registry.build_encoder(spec, "cpu", 1).encode(registry.build_preparer(spec).prepare(texts, instructions))
+    theirs = published_instructor(instructor, list(zip(instructions, texts, strict=True)))
+    assert np.abs(ours - theirs).max() <= 1e-5

@@ -6,6 +6,7 @@ scores wide enough that attention is not uniform.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import random
@@ -126,21 +127,25 @@ TOKENIZERS: dict[str, tuple[str, Callable[[], Tokenizer]]] = {
 }
 
 
-def write_tokenizer(kind: str, folder: Path) -> int:
-    """Write a tokenizer's files, with the truncation and padding that published ones hold; return its size."""
-    tokenizer_class, train = TOKENIZERS[kind]
-    tokenizer = train()
-    size = tokenizer.get_vocab_size()
+@functools.cache
+def train_tokenizer(kind: str) -> str:
+    """Train a tokenizer; return it as JSON, with the truncation and padding that published ones hold."""
+    tokenizer = TOKENIZERS[kind][1]()
     tokenizer.enable_truncation(128)
     tokenizer.enable_padding(length=128)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": tokenizer_class, "model_max_length": LIMIT}
+    return tokenizer.to_str()
+
+
+def write_tokenizer(kind: str, folder: Path) -> int:
+    """Write a tokenizer's files; return the size of its vocabulary."""
+    (folder / "tokenizer.json").write_text(train_tokenizer(kind), encoding="utf-8")
+    config = {"tokenizer_class": TOKENIZERS[kind][0], "model_max_length": LIMIT}
     if kind.startswith("word_piece"):
         config["do_lower_case"] = kind != "word_piece_cased"
     if kind == "unigram_t5":
         config["extra_ids"] = 0
     _write(folder / "tokenizer_config.json", config)
-    return size
+    return Tokenizer.from_str(train_tokenizer(kind)).get_vocab_size()
 
 
 def bert(vocabulary: int) -> transformers.PreTrainedModel:
