@@ -72,10 +72,13 @@ def main() -> None:
     }
     for name, median in medians.items():
         rate = median["rows"] / median["wall"]
-        print(f"{name:28} {median['rows']:,.0f} rows, {median['wall']:6.1f} s in all ({rate:,.0f} rows/s), "
-              f"{median['encode']:6.1f} s from first actor start to last receipt / in encode()")
+        print(
+            f"{name:28} {median['rows']:,.0f} rows, {median['wall']:6.1f} s in all ({rate:,.0f} rows/s), "
+            f"{median['encode']:6.1f} s from first actor start to last receipt / in encode()"
+        )
     ours, theirs = medians["embatch"], medians["sentence-transformers loop"]
-    print(f"ratio of whole commands {theirs['wall'] / ours['wall']:.2f}, of encoding {theirs['encode'] / ours['encode']:.2f}")
+    print(f"ratio of whole commands: {theirs['wall'] / ours['wall']:.2f}")
+    print(f"ratio of encoding: {theirs['encode'] / ours['encode']:.2f}")
 
 
 if __name__ == "__main__":
