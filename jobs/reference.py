@@ -77,7 +77,8 @@ def _values(schema: dict[str, Any]) -> str:
         return " or ".join(_values(option) for option in schema["anyOf"])
     if "$ref" in schema:
         return "see below"
-    return {"array": "list", "object": "mapping"}.get(schema["type"], schema["type"])
+    kind = str(schema["type"])
+    return {"array": "list", "object": "mapping"}.get(kind, kind)
 
 
 def _section(annotation: Any) -> type[Section] | None:

@@ -14,6 +14,7 @@ PipelineError (1)
 │   ├── SourceChangedError          a file differs from the plan
 │   └── SourceSchemaError           a column is missing or has a type that cannot be carried
 ├── ModelError (6)                  model files, weights or device
+│   └── ModelChangedError           the files are not those of the plan
 ├── StallError (7)                  nothing moved for `limits.stall_seconds`
 ├── InterruptedRunError (8)         a signal, a lost worker: run the same command again
 │   └── PoisonUnitError             one unit keeps killing its worker
@@ -197,6 +198,17 @@ class ModelError(PipelineError):
 
     def __str__(self) -> str:
         return f"model {self.model!r}: {self.reason}"
+
+
+class ModelChangedError(ModelError):
+    """The model's files on this node are not those the plan was made with."""
+
+    def __init__(self, model: str, folder: str, files: list[str]) -> None:
+        PipelineError.__init__(self, model, folder, files)
+        self.model, self.folder, self.files = model, folder, files
+
+    def __str__(self) -> str:
+        return f"model {self.model!r}: files in {self.folder!r} are not those of the plan: {', '.join(self.files)}"
 
 
 class StallError(PipelineError):

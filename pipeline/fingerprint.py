@@ -49,7 +49,7 @@ def differences(planned: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return [
         f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
+        if canonical_json(before.get(key)) != canonical_json(after.get(key))  # 1 == True, and absent means null
     ]
 
 

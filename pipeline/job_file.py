@@ -19,8 +19,8 @@ MAX_ALIASES = 16
 MAX_SHOWN = 200
 """Characters of a wrong value that an error repeats."""
 
-USER_INFO = re.compile(r"([A-Za-z0-9+.-]+)://([^/?#]*)@")
-"""Protocol and user part of each URI in a text."""
+USER_INFO = re.compile(r"([A-Za-z0-9+.-]{1,32})://([^/?#]*)@")
+"""Protocol and user part of each URI in a text; bounded, as the text may be long."""
 
 
 def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:

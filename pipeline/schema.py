@@ -86,7 +86,11 @@ def declares_extensions(footer: bytes) -> bool:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type a kept column has in the output: dictionaries decoded, views and 64-bit offsets dropped."""
+    """Return the type a kept column has in the output.
+
+    Dictionaries are decoded, views and 64-bit offsets dropped, and all parts nullable: Arrow does not write a
+    null struct whose fields are not.
+    """
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or kind == pa.string_view():
@@ -102,11 +106,12 @@ def _plain_nested(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(_plain_field(kind.value_field), kind.list_size)
     if pa.types.is_map(kind):
-        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
+        key = _plain_field(kind.key_field).with_nullable(nullable=False)
+        return pa.map_(key, _plain_field(kind.item_field), kind.keys_sorted)
     if pa.types.is_struct(kind):
         return pa.struct([_plain_field(kind.field(index)) for index in range(kind.num_fields)])
     return kind
 
 
 def _plain_field(field: pa.Field) -> pa.Field:
-    return field.with_type(plain_type(field.type)).remove_metadata()
+    return field.with_type(plain_type(field.type)).with_nullable(nullable=True).remove_metadata()

@@ -36,7 +36,13 @@ T = TypeVar("T")
 
 _FORWARDED_NOT = {"transfer-encoding", "connection", "expect"}
 _RETURNED_NOT = {"transfer-encoding", "connection", "content-length", "server", "date"}
-_CODES = {403: "AccessDenied", 409: "ConditionalRequestConflict", 500: "InternalError", 503: "SlowDown"}
+_CODES = {
+    401: "Unauthorized",
+    403: "AccessDenied",
+    409: "ConditionalRequestConflict",
+    500: "InternalError",
+    503: "SlowDown",
+}
 _ENTRY = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
 _LISTED_KEY = re.compile(rb"<Key>(.*?)</Key>")
 

@@ -41,6 +41,7 @@ from pipeline.storage import open_store
 from pipeline.verify import VerifyReport, verify
 from pipeline.verify.findings import Findings
 from pipeline.verify.units import unit_faults
+from pipeline.verify.vectors import vector_faults
 
 DEAD_LINES = {
     "EMPTY": [b"", b"   ", b'{"id": 1, "text": null}', b'{"id": 1, "text": " \\n\\u3000"}'],
@@ -483,6 +484,11 @@ def test_finds_a_footer_that_tells_of_another_encoder(made, described, finding):
         ("embatch.plan_id", None, "its footer does not say embatch.plan_id"),
         ("embatch.counts", "5", "cannot be read: 'int' object is not iterable"),
         ("embatch.counts", '{"dead_key": "../x"}', "its footer names dead letters '../x' with sha256 'None'"),
+        (
+            "embatch.counts",
+            '{"dead_key": "_dead/part-00000008-../../../x/y.parquet", "dead_sha256": "../../../x/y"}',
+            "its footer names dead letters '_dead/part-00000008-../../../x/y.parquet' with sha256 '../../../x/y'",
+        ),
         ("embatch.counts", '{"dead_key": null, "rows_in": 9}', "its footer says rows_in 9 (found 3)"),
     ],
 )
@@ -530,6 +536,13 @@ def test_finds_vectors_that_do_not_have_length_one(made, factor, length):
     rebuild(made, 6, scale)
     found = made.verify(check_input=False).findings
     assert found == (f"{made.name(6)}: c.jsonl.zst row 1: the vector has length {length}, promised 1",)
+
+
+def test_asks_for_some_length_where_none_is_promised(made):
+    table = pq.read_table(made.shard(8))
+    vectors = pa.array([[0.0] * 16, [5.0] * 16, None], table["embedding"].type)
+    (finding,) = vector_faults("data/x", replace_column(table, "embedding", vectors), normalized=False)
+    assert finding == "data/x: d/more.jsonl row 0: the vector has length 0 (and 1 more rows)"
 
 
 def test_finds_a_dropped_row_though_all_counts_agree(made):

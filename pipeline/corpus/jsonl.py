@@ -237,11 +237,11 @@ def _parse(line: bytes) -> Mapping[str, object]:
     return record
 
 
-def _is_deeper(record: object, depth: int) -> bool:
-    level = [record]
+def _is_deeper(record: dict[str, object], depth: int) -> bool:
+    level: list[dict[str, object] | list[object]] = [record]
     for _ in range(depth):
-        children = (value.values() if isinstance(value, dict) else value for value in level)
-        level = [child for values in children for child in values if isinstance(child, dict | list)]
+        values = chain.from_iterable(part.values() if isinstance(part, dict) else part for part in level)
+        level = [value for value in values if isinstance(value, dict | list)]
     return bool(level)
 
 

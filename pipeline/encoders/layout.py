@@ -49,10 +49,18 @@ def _modules(content: bytes) -> list[dict[str, str]]:
 
 
 def files_that_count(names: Collection[str], folders: Iterable[str], *, pickles: bool = False) -> list[str]:
-    """Choose from file names, sorted; with `pickles` also weights that are published as nothing else."""
+    """Choose from file names, sorted; with `pickles` also weights that are published as nothing else.
+
+    Raises:
+        ValueError: there are such weights, and `pickles` is false.
+    """
     inside = {folder: [name for name in names if _parent(name) == folder] for folder in folders}
-    chosen = [name for names in inside.values() for name in names if _is_plain(PurePosixPath(name).name)]
-    return sorted(chosen + (lone_pickles(names, inside) if pickles else []))
+    chosen = [name for found in inside.values() for name in found if _is_plain(PurePosixPath(name).name)]
+    lone = lone_pickles(names, inside)
+    if lone and not pickles:
+        reason = "can run code; encoder.convert_pickle: true converts them"
+        raise ValueError(f"it has weights only as pickles ({lone[0]}), which {reason}")
+    return sorted(chosen + lone)
 
 
 def lone_pickles(names: Collection[str], folders: Iterable[str]) -> list[str]:

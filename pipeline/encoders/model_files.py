@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.encoders import layout, pickled
-from pipeline.exceptions import ConfigError, ModelError
+from pipeline.exceptions import ConfigError, ModelChangedError, ModelError
 from pipeline.storage import split_uri
 
 PACKAGED_PREFIX = "packaged:"
@@ -50,8 +50,15 @@ class ModelFolder:
     sources: dict[str, str] = field(default_factory=dict)
 
     def names(self, *, pickles: bool = False) -> list[str]:
-        """Return the files that can change vectors, by relative name; see `layout`."""
-        return layout.files_that_count(self._present(), self._folders(), pickles=pickles)
+        """Return the files that can change vectors, by relative name.
+
+        Raises:
+            ModelError: some weights are pickles only, and `pickles` is false.
+        """
+        try:
+            return layout.files_that_count(self._present(), self._folders(), pickles=pickles)
+        except ValueError as error:
+            raise ModelError(self.model, str(error)) from error
 
     def lone_pickles(self) -> list[str]:
         """Return the weights that are here as pickles only."""
@@ -61,16 +68,20 @@ class ModelFolder:
         """Return the sha256 of every file that can change vectors, sources of a conversion included."""
         return {name: pickled.sha256_of(self.path / name) for name in self.names()} | self.sources
 
-    def verify(self, expected: dict[str, str]) -> None:
-        """Compare with the hashes of a plan.
+    def verify(self, expected: dict[str, str], *, weights: bool = True) -> None:
+        """Compare with the hashes of a plan; without `weights`, only what a tokenizer reads.
 
         Raises:
-            ModelError: a file is missing, was added or has other bytes.
+            ModelChangedError: a file is missing, was added or has other bytes.
         """
-        found = self.hashes()
+        if weights:
+            found = self.hashes()
+        else:
+            expected = {name: digest for name, digest in expected.items() if name.endswith(".json")}
+            found = {name: pickled.sha256_of(self.path / name) for name in self.names() if name.endswith(".json")}
         wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         if wrong:
-            raise ModelError(self.model, f"files in {str(self.path)!r} are not those of the plan: {', '.join(wrong)}")
+            raise ModelChangedError(self.model, str(self.path), wrong)
 
     def _folders(self) -> list[str]:
         modules = self.path / layout.MODULES
@@ -107,11 +118,12 @@ def locate(model: str, revision: str | None, *, convert_pickle: bool = False) ->
     return _loadable(here, convert_pickle=convert_pickle)
 
 
-def relocate(model: str, revision: str | None, files: dict[str, str]) -> ModelFolder:
-    """Find a plan's model on this node, or bring it here, and compare every file with the plan.
+def relocate(model: str, revision: str | None, files: dict[str, str], *, weights: bool = True) -> ModelFolder:
+    """Find a plan's model on this node, or bring it here, and compare its files with the plan.
 
     Raises:
-        ModelError: it is not here and cannot be had, or is not the plan's.
+        ModelChangedError: it is not the plan's.
+        ModelError: it is not here and cannot be had.
     """
     pickles = bool(layout.pickles_of(files))
     if _is_uri(model):
@@ -127,7 +139,7 @@ def relocate(model: str, revision: str | None, files: dict[str, str]) -> ModelFo
             raise ModelError(model, "no such folder on this node; give an absolute path that all nodes share")
         folder = here
     folder = _loadable(folder, convert_pickle=pickles)
-    folder.verify(files)
+    folder.verify(files, weights=weights)
     return folder
 
 
@@ -173,19 +185,21 @@ def _loadable(folder: ModelFolder, *, convert_pickle: bool) -> ModelFolder:
     """Convert pickles where that was asked for; refuse a folder whose weights cannot be loaded."""
     if not (folder.path / layout.CONFIG).is_file():
         raise ModelError(folder.model, f"no {layout.CONFIG} in {str(folder.path)!r}")
-    pickles = folder.lone_pickles()
-    if pickles and not convert_pickle:
-        found = ", ".join(pickles)
-        reason = f"its weights are pickles ({found}), which can run code; encoder.convert_pickle: true converts them"
-        raise ModelError(folder.model, reason)
-    if pickles:
-        path, sources = pickled.convert(folder.model, folder.path, folder.names(pickles=True), pickles)
-        folder = ModelFolder(model=folder.model, path=path, revision=folder.revision, sources=sources)
+    if convert_pickle:
+        folder = _converted(folder)
     names = folder.names()
     if not layout.has_weights(names):
         raise ModelError(folder.model, f"no model.safetensors in {str(folder.path)!r}")
     _check_shards(folder, names)
     return folder
+
+
+def _converted(folder: ModelFolder) -> ModelFolder:
+    pickles = folder.lone_pickles()
+    if not pickles:
+        return folder
+    path, sources = pickled.convert(folder.model, folder.path, folder.names(pickles=True), pickles)
+    return ModelFolder(model=folder.model, path=path, revision=folder.revision, sources=sources)
 
 
 def _check_shards(folder: ModelFolder, names: list[str]) -> None:

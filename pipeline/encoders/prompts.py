@@ -18,7 +18,12 @@ _INSTRUCTOR = re.compile(r"(^|/)hkunlp/instructor-[^/]+/?$")
 
 
 def resolve_pooling(
-    asked: Literal["auto", "include", "exclude", "instructor"], model: str, *, include_prompt: bool | None, model_type: str, dense: bool
+    asked: Literal["auto", "include", "exclude", "instructor"],
+    model: str,
+    *,
+    include_prompt: bool | None,
+    model_type: str,
+    dense: bool,
 ) -> PromptPooling:
     """Decide how pooling treats a prompt: as the job says, then the pooling's own files, then the model's name.
 

@@ -50,15 +50,17 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     return spec
 
 
-def restore(identity: dict[str, Any]) -> EncoderSpec:
+def restore(identity: dict[str, Any], *, weights: bool = True) -> EncoderSpec:
     """Rebuild the spec of a plan on this node, its model files found and compared by sha256.
+
+    Without `weights` only the files that a tokenizer reads are compared.
 
     Raises:
         ModelError: the files are not here or are not those of the plan.
     """
     if identity["kind"] == "hashing":
         return EncoderSpec.from_identity(identity, folder="")
-    folder = relocate(identity["model"], identity["revision"], identity["files"])
+    folder = relocate(identity["model"], identity["revision"], identity["files"], weights=weights)
     return EncoderSpec.from_identity(identity, folder=str(folder.path))
 
 

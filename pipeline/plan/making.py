@@ -12,7 +12,7 @@ from pipeline.corpus.files import describe_change
 from pipeline.encoders import registry
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.precision import Device
-from pipeline.exceptions import ModelError, PlanChangedError
+from pipeline.exceptions import ModelChangedError, PlanChangedError
 from pipeline.plan.document import Plan, build
 from pipeline.plan.units import make_units
 from pipeline.schema import output_schema
@@ -76,8 +76,8 @@ def check_unchanged(config: JobConfig, plan: Plan, output: str) -> None:
 def _model_changes(planned: dict[str, Any]) -> list[str]:
     try:
         registry.restore(planned)
-    except ModelError as error:
-        return [f"encoder.model: {error.reason}"]
+    except ModelChangedError as error:
+        return [f"encoder.model: {name} in {error.folder!r} has other bytes" for name in error.files]
     return []
 
 

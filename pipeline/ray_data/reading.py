@@ -107,4 +107,4 @@ def _reject(documents: Documents, fits: np.ndarray[tuple[int], np.dtype[np.bool_
 @lru_cache(maxsize=1)
 def _preparer(identity: str) -> Preparer:
     """Build the tokenizer once a process."""
-    return build_preparer(restore(json.loads(identity)))
+    return build_preparer(restore(json.loads(identity), weights=False))

@@ -199,7 +199,7 @@ def test_a_claim_whose_reply_is_lost_is_known_as_our_own(s3_store, faults):
 
 @pytest.mark.s3
 def test_the_heartbeat_outlives_a_store_that_was_away(s3_store, faults):
-    away = faults.inject("status", "PUT", r"\.hb$", times=RETRY_ATTEMPTS)
+    away = faults.inject("status", "PUT", r"000001\.hb$", times=RETRY_ATTEMPTS)
     claim = claims.acquire(s3_store, interval_s=SOON)
 
     newer = claims.acquire(s3_store, takeover=True, interval_s=NEVER)

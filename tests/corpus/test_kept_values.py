@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from corpus.corpus_reading import read
+
 from pipeline.exceptions import ConfigError, SourceSchemaError
 
 
@@ -110,7 +110,7 @@ def test_partition_values_take_the_type_of_their_column(tmp_path):
 def test_partition_value_that_does_not_fit_is_an_error_before_the_run(tmp_path):
     (tmp_path / "x=seven").mkdir()
     (tmp_path / "x=seven/a.jsonl").write_text('{"text": "a"}\n')
-    with pytest.raises(SourceSchemaError, match="column 'x' of 'x=seven/a.jsonl': the partition value 'seven'"):
+    with pytest.raises(SourceSchemaError, match=r"column 'x' of 'x=seven/a\.jsonl': the partition value 'seven'"):
         read(tmp_path, keep={"x": "int32"})
 
 

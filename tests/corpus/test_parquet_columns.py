@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from corpus.corpus_reading import read
+
 from pipeline.exceptions import SourceSchemaError
 
 
@@ -25,7 +25,10 @@ def unchecked_strings(*values: bytes) -> pa.Array:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"text": "txt"}, "column 'txt' of 'a.parquet': no such column in 'a.parquet'; did you mean 'text'? it has n, text"),
+        (
+            {"text": "txt"},
+            "column 'txt' of 'a.parquet': no such column in 'a.parquet'; did you mean 'text'? it has n, text",
+        ),
         ({"text": "n"}, "column 'n' of 'a.parquet': is int64; a text is a string column"),
         ({"text": "{n} {m}"}, "column 'm' of 'a.parquet': no such column in 'a.parquet'; it has n, text"),
         ({"id": "ident"}, "column 'ident' of 'a.parquet': no such column"),
@@ -51,7 +54,7 @@ def test_ids_and_template_columns_that_have_no_text_form_are_refused(tmp_path, c
 def test_column_that_occurs_twice_is_refused(tmp_path):
     table = pa.table([pa.array(["a"]), pa.array([1]), pa.array([2])], names=["text", "n", "n"])
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(SourceSchemaError, match="column 'n' of 'a.parquet': there are 2 columns of this name"):
+    with pytest.raises(SourceSchemaError, match=r"column 'n' of 'a\.parquet': there are 2 columns of this name"):
         read(tmp_path)
 
 
@@ -115,7 +118,10 @@ def test_types_without_a_common_one_are_refused_naming_both_files(tmp_path):
     write(tmp_path, "b.parquet", x=["one"])
     with pytest.raises(SourceSchemaError) as caught:
         read(tmp_path, keep=["x"])
-    assert str(caught.value) == "column 'x' of 'b.parquet': is string, but int64 in 'a.parquet'; give its type in input.keep"
+    assert (
+        str(caught.value)
+        == "column 'x' of 'b.parquet': is string, but int64 in 'a.parquet'; give its type in input.keep"
+    )
 
 
 def test_type_of_the_job_settles_types_without_a_common_one(tmp_path):
@@ -147,7 +153,10 @@ def test_value_that_does_not_fit_costs_its_row_only(tmp_path, kind, values):
     found = read(write(tmp_path, x=values), keep={"x": kind})
     assert found.dead == {1: "BAD_VALUE"}
     assert len(found.keep["x"]) == len(found.texts) == 2
-    assert found.keep["x"] == [values.take([0]).cast(found.types["x"])[0].as_py(), "c" if values.null_count == 0 else None]
+    assert found.keep["x"] == [
+        values.take([0]).cast(found.types["x"])[0].as_py(),
+        "c" if values.null_count == 0 else None,
+    ]
 
 
 def test_infinity_and_nan_are_kept_as_they_are(tmp_path):
@@ -166,6 +175,17 @@ def test_nested_string_that_is_not_utf8_costs_its_row_only(tmp_path, depth):
     found = read(write(tmp_path, x=column), keep=["x"])
     assert found.dead == {1: "BAD_VALUE"}
     assert found.keep["x"] == ([["a"], ["c"]] if depth == "list" else [{"s": "a"}, {"s": "c"}])
+
+
+def test_null_struct_of_required_fields_can_be_kept(tmp_path):
+    kind = pa.struct([pa.field("a", pa.int8(), nullable=False)])
+    write(
+        tmp_path,
+        x=pa.StructArray.from_arrays([pa.array([1, 0], pa.int8())], fields=list(kind), mask=pa.array([False, True])),
+    )
+    found = read(tmp_path, keep=["x"])
+    assert found.keep["x"] == [{"a": 1}, None]
+    pq.write_table(pa.table({"x": pa.array(found.keep["x"], found.types["x"])}), tmp_path / "shard.parquet")
 
 
 def test_lines_and_parquet_share_the_type_of_a_kept_column(tmp_path):

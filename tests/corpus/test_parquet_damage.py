@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
-from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from corpus.corpus_reading import look, read
+
 from pipeline.corpus import parquet
 from pipeline.exceptions import SourceReadError, SourceSchemaError
 from pipeline.schema import declares_extensions
@@ -64,7 +64,7 @@ FOOTER = int.from_bytes(DATA[-8:-4], "little")
 )
 def test_file_that_is_not_whole_is_an_error_that_names_it(tmp_path, data):
     (tmp_path / "bad.parquet").write_bytes(data)
-    with pytest.raises(SourceReadError, match="'bad.parquet': not readable as Parquet"):
+    with pytest.raises(SourceReadError, match=r"'bad\.parquet': not readable as Parquet"):
         read(tmp_path)
 
 
@@ -111,10 +111,10 @@ def test_more_rows_than_any_file_has_are_not_planned(tmp_path, monkeypatch):
 class Loud(pa.ExtensionType):
     """Notes each time Arrow makes one from a file, which is when its code would run."""
 
-    made: list[bytes] = []
+    made: ClassVar[list[bytes]] = []
 
-    def __init__(self, storage: pa.DataType = pa.binary()) -> None:
-        super().__init__(storage, "ray.data.arrow_pickled_object")
+    def __init__(self, storage: pa.DataType | None = None) -> None:
+        super().__init__(storage or pa.binary(), "ray.data.arrow_pickled_object")
 
     def __arrow_ext_serialize__(self) -> bytes:
         return b"cos\nsystem\n"

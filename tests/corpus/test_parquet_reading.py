@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpus.corpus_reading import examples, look, read, read_slices
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.corpus_reading import examples, look, read, read_slices
 from pipeline.corpus import parquet
 from pipeline.exceptions import SourceReadError
 
@@ -26,11 +26,11 @@ def write(folder: Path, columns: dict[str, object] | pa.Table, name: str = "a.pa
     return path
 
 
-def strings(values: list[bytes | None], kind: pa.DataType = pa.large_string()) -> pa.Array:
+def strings(values: list[bytes | None], kind: pa.DataType | None = None) -> pa.Array:
     """Build strings without any check that they are UTF-8."""
     plain = pa.array(values, pa.large_binary())
     unchecked = pa.Array.from_buffers(pa.large_string(), len(plain), plain.buffers(), plain.null_count)
-    return unchecked.cast(kind)
+    return unchecked.cast(kind or pa.large_string())
 
 
 @examples(40)
@@ -50,7 +50,7 @@ def test_slices_hold_every_row_once_wherever_row_groups_end(tmp_path, rows, grou
         together = read_slices(path, inspection.slices)
         alone = [read_slices(path, [piece]).source_row for piece in inspection.slices]
     assert together.texts == [f"row {row}" for row in range(wanted)]
-    assert together.source_row == sum(alone, []) == list(range(wanted))
+    assert together.source_row == [row for rows in alone for row in rows] == list(range(wanted))
     assert all(piece.rows <= cut for piece in inspection.slices)
     assert inspection.enterable == [piece.first_row % group == 0 for piece in inspection.slices]
 
@@ -180,10 +180,14 @@ def test_every_row_ends_as_a_row_or_a_dead_letter(tmp_path, table, cut):
 
 
 def test_same_rows_give_the_same_documents_from_lines_and_from_parquet(tmp_path):
-    rows = [{"text": word, "id": f"{number}", "x": None if number % 5 else "k"} for number, word in enumerate("ab c" * 9)]
+    rows = [
+        {"text": word, "id": f"{number}", "x": None if number % 5 else "k"} for number, word in enumerate("ab c" * 9)
+    ]
     write(tmp_path / "p", pa.Table.from_pylist(rows), row_group_size=10)
     (tmp_path / "l").mkdir()
     (tmp_path / "l/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     one, other = read(tmp_path / "p", keep=["x"], rows=4), read(tmp_path / "l", keep=["x"], rows=4)
     assert (one.texts, one.ids, one.keep, one.dead) == (other.texts, other.ids, other.keep, other.dead)
-    assert one.documents.source_row == other.documents.source_row == list(np.flatnonzero([r["text"] != " " for r in rows]))
+    assert (
+        one.documents.source_row == other.documents.source_row == list(np.flatnonzero([r["text"] != " " for r in rows]))
+    )

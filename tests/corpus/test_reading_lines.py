@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from corpus.corpus_reading import examples, look, read, read_slices
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.corpus_reading import examples, look, read, read_slices
 from pipeline.config import InputConfig, PromptConfig
 from pipeline.corpus import RowRule
 from pipeline.corpus.rows import Collector, DeadRowError

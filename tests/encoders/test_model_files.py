@@ -130,14 +130,23 @@ def in_memory_without_config(folder: Path) -> str:
     return "memory://no-model"
 
 
+def pickled_behind_a_uri(folder: Path) -> str:
+    upload(Path(pickled("2_Dense/model.safetensors")(folder)), "memory://models/pickled")
+    return "memory://models/pickled"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (without("config.json"), "no config.json in"),
         (without("model.safetensors"), "no model.safetensors in"),
         (without("tokenizer.json"), "no tokenizer.json in"),
-        (pickled("model.safetensors"), r"pickles \(pytorch_model.bin\).*encoder.convert_pickle: true"),
-        (pickled("2_Dense/model.safetensors"), r"pickles \(2_Dense/pytorch_model.bin\).*encoder.convert_pickle: true"),
+        (pickled("model.safetensors"), r"only as pickles \(pytorch_model.bin\).*encoder.convert_pickle: true"),
+        (
+            pickled("2_Dense/model.safetensors"),
+            r"only as pickles \(2_Dense/pytorch_model.bin\).*encoder.convert_pickle: true",
+        ),
+        (pickled_behind_a_uri, r"only as pickles \(2_Dense/pytorch_model.bin\).*encoder.convert_pickle: true"),
         (sharded, "index names weights that are not there: model-00002-of-00002.safetensors"),
         (lambda _: "packaged:all-MiniLM-L12-v2", "packaged models are: packaged:all-MiniLM-L6-v2"),
         (lambda folder: f"{folder}-elsewhere", "no such folder"),
@@ -217,7 +226,7 @@ def test_a_cache_that_cannot_be_written_names_the_variable_that_moves_it(model, 
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv(staging.CACHE_VARIABLE, str(tmp_path / "file"))
     upload(model, "memory://models/unwritable")
-    with pytest.raises(ModelError, match="cannot write to .* set EMBATCH_CACHE"):
+    with pytest.raises(ModelError, match=r"cannot write to .* set EMBATCH_CACHE"):
         locate("memory://models/unwritable", None)
 
 
@@ -333,6 +342,14 @@ def test_a_snapshot_that_another_tool_filled_in_part_is_completed(model, hub, ch
     (Path(path) / "modules.json").unlink()
     (Path(path) / "model.safetensors").unlink()
     assert sorted(child("owner/tiny", commit, HF_ENDPOINT=hub.url)[1]) == COUNTED
+
+
+def test_a_repository_of_pickles_names_the_key_and_is_not_downloaded(model, hub, child):
+    commit = hub.commit(Path(pickled("model.safetensors")(model)))
+    text, exit_code, _ = child("owner/tiny", commit, HF_ENDPOINT=hub.url)
+    assert re.search(r"only as pickles \(pytorch_model.bin\).*encoder.convert_pickle: true", text)
+    assert exit_code == 6
+    assert not [path for path in hub.requests if "resolve" in path and "modules.json" not in path]
 
 
 @pytest.mark.parametrize(

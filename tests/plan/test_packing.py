@@ -72,9 +72,9 @@ def test_slices_that_can_be_entered_are_groups_of_their_own():
     assert [unit.group for unit in units] == [0, 1, 2, 3]
 
 
-files = st.lists(
-    st.tuples(st.lists(st.integers(0, 12), min_size=1, max_size=20), st.booleans()), max_size=8
-).map(lambda drawn: [inspection(str(index), rows, enterable=free) for index, (rows, free) in enumerate(drawn)])
+files = st.lists(st.tuples(st.lists(st.integers(0, 12), min_size=1, max_size=20), st.booleans()), max_size=8).map(
+    lambda drawn: [inspection(str(index), rows, enterable=free) for index, (rows, free) in enumerate(drawn)]
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +43,19 @@ def test_no_temporary_file_remains(store):
 
 
 def test_nothing_shows_under_data_before_the_link(store, monkeypatch):
+    monkeypatch.setenv("EMBATCH_FAILPOINTS", "local.before_link:sleep=0.5")
+
+    with ThreadPoolExecutor(1) as pool:
+        creating = pool.submit(store.create, "data/part-0.parquet", b"x")
+        while not files_below(store) and not creating.done():
+            time.sleep(0.01)
+        assert store.list("data") == []
+        assert creating.result()
+
+    assert [stored.key for stored in store.list("")] == ["data/part-0.parquet"]
+
+
+def test_a_write_that_is_broken_off_before_the_link_leaves_nothing(store, monkeypatch):
     monkeypatch.setenv("EMBATCH_FAILPOINTS", "local.before_link:raise")
 
     with pytest.raises(InterruptedRunError):

@@ -71,7 +71,7 @@ def test_conflict_with_a_racing_request_is_tried_again(store, faults):
     assert [line.status for line in faults.log("PUT")] == [None, 200]
 
 
-@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.parametrize("operation", ["PUT", "GET", "LIST"])
 def test_a_store_that_stays_away_ends_in_a_storage_error_after_bounded_tries(published, faults, operation):
     faults.inject("status", operation, times=ALWAYS)
 
@@ -82,9 +82,10 @@ def test_a_store_that_stays_away_ends_in_a_storage_error_after_bounded_tries(pub
     assert raised.value.exit_code == 9
 
 
+@pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("operation", CALLS)
-def test_denied_permission_names_the_path_at_once_and_no_secret(published, faults, operation):
-    faults.inject("status", operation, times=ALWAYS, status=403)
+def test_denied_permission_names_the_path_at_once_and_no_secret(published, faults, operation, status):
+    faults.inject("status", operation, times=ALWAYS, status=status)
 
     with pytest.raises(ConfigError, match="jobs/out/data") as raised:
         CALLS[operation](published)

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.storage import open_store
@@ -128,6 +128,7 @@ def test_no_call_takes_a_key_that_could_leave_the_prefix(store, key, tmp_path):
 _SEGMENTS = st.sampled_from(["..", ".", "", "~", "data", "part-0", "a b", "\n", "-x", "_job", "x" * 150, "C:", "é"])
 
 
+@settings(deadline=None, database=None)
 @given(st.one_of(st.text(max_size=300), st.lists(_SEGMENTS, max_size=6).map("/".join)))
 def test_a_key_is_taken_only_if_it_is_its_own_normal_form_below_the_prefix(key):
     try:

@@ -1,0 +1,227 @@
+"""A job is refused for what is wrong with it, by the key's path, before anything runs."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import JobConfig, Section, load_job, parse_job
+from pipeline.exceptions import ConfigError
+
+JOB: dict[str, Any] = {
+    "input": {"uri": "corpus"},
+    "encoder": {"model": "hashing:8"},
+    "output": {"uri": "out"},
+}
+
+
+def merged(path: str, value: object) -> dict[str, Any]:
+    """Return the job with one key set."""
+    *sections, last = path.split(".")
+    job: dict[str, Any] = {name: dict(section) for name, section in JOB.items()}
+    place = job
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = value
+    return job
+
+
+def refusal(values: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_job(values)
+    return str(caught.value)
+
+
+def test_smallest_job_has_every_default():
+    job = parse_job(JOB)
+    assert (job.name, job.version, job.text.long, job.input.text, job.input.keep) == (
+        "embatch",
+        1,
+        "truncate",
+        "text",
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("inputs", "inputs: unknown key; did you mean 'input'?"),
+        ("input.urls", "input.urls: unknown key; did you mean 'uri'?"),
+        ("encoder.poolin", "encoder.poolin: unknown key; did you mean 'pooling'?"),
+        ("encoder.prompt.txt", "encoder.prompt.txt: unknown key; did you mean 'text'?"),
+        ("text.lng", "text.lng: unknown key; did you mean 'long'?"),
+        ("output.unit_row", "output.unit_row: unknown key; did you mean 'unit_rows'?"),
+        ("limits.dead_rate", "limits.dead_rate: unknown key; did you mean 'max_dead_rate'?"),
+        ("cluster.replica", "cluster.replica: unknown key; did you mean 'replicas'?"),
+        ("text.zzz", "text.zzz: unknown key; valid here: long"),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest_one(path, message):
+    assert refusal(merged(path, 1)) == message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("version", 2, "version: input should be 1 (got 2)"),
+        ("name", "a b", "name: string should match pattern"),
+        ("name", "-x", "name: string should match pattern"),
+        ("input.uri", "", "input.uri: string should have at least 1 character (got '')"),
+        ("input.uri", 5, "input.uri: input should be a valid string (got 5)"),
+        ("input.uri", None, "input.uri: input should be a valid string (got None)"),
+        ("input.text", "", "input.text: string should have at least 1 character"),
+        ("input.text", "\ud800", "input.text: input should be a valid string, unable to parse"),
+        ("input.format", "csv", "input.format: input should be 'auto', 'parquet' or 'jsonl' (got 'csv')"),
+        ("input.limit", 0, "input.limit: input should be greater than 0 (got 0)"),
+        ("input.limit", True, "input.limit: input should be a valid integer (got True)"),
+        ("input.limit", "5", "input.limit: input should be a valid integer (got '5')"),
+        ("input.limit", 5.0, "input.limit: input should be a valid integer (got 5.0)"),
+        ("input.keep", "year", "input.keep: input should be a valid tuple, or input should be a valid dictionary"),
+        ("input.keep", [1], "input.keep: input should be a valid string, or input should be a valid dictionary"),
+        ("input.keep", {"year": "int8"}, "input.keep: input should be a valid tuple, or input should be 'string'"),
+        ("encoder.dtype", "int8", "encoder.dtype: input should be 'auto', 'float32', 'float16' or 'bfloat16'"),
+        ("encoder.prompt", 5, "encoder.prompt: input should be a valid dictionary or instance of PromptConfig (got 5)"),
+        ("encoder.prompt", {}, "encoder.prompt: give exactly one of text, name, template, column (got none)"),
+        (
+            "encoder.prompt",
+            {"text": "a", "name": "b"},
+            "encoder.prompt: give exactly one of text, name, template, column (got text, name)",
+        ),
+        ("text.long", "cut", "text.long: input should be 'truncate' or 'reject' (got 'cut')"),
+        ("output.unit_rows", "lots", "output.unit_rows: input should be a valid integer, or input should be 'auto'"),
+        ("output.unit_rows", 0, "output.unit_rows: input should be greater than 0, or input should be 'auto' (got 0)"),
+        ("output.unit_bytes", 5, "output.unit_bytes: input should be greater than or equal to 1024 (got 5)"),
+        ("limits.max_dead_rate", 1.5, "limits.max_dead_rate: input should be less than or equal to 1 (got 1.5)"),
+        ("limits.max_dead_rate", float("nan"), "limits.max_dead_rate: input should be"),
+        ("limits.max_dead_rate", True, "limits.max_dead_rate: input should be a valid number (got True)"),
+        ("limits.stall_seconds", 0, "limits.stall_seconds: input should be greater than 0 (got 0)"),
+        (
+            "cluster.replicas",
+            -1,
+            "cluster.replicas: input should be greater than 0, or input should be 'auto' (got -1)",
+        ),
+        ("input", "corpus", "input: input should be a valid dictionary or instance of InputConfig (got 'corpus')"),
+        ("limits", None, "limits: input should be a valid dictionary or instance of LimitsConfig (got None)"),
+    ],
+)
+def test_wrong_value_is_named_by_the_path_of_its_key(path, value, message):
+    assert refusal(merged(path, value)).startswith(message)
+
+
+@pytest.mark.parametrize("path", ["input", "encoder", "output", "input.uri", "encoder.model", "output.uri"])
+def test_required_keys_are_asked_for(path):
+    section, _, key = path.partition(".")
+    left = {name: value for name, value in JOB[section].items() if name != key}
+    job = {name: value for name, value in JOB.items() if name != section}
+    assert refusal({**job, section: left} if key else job) == f"{path}: is required"
+
+
+@pytest.mark.parametrize("values", [[], "job", None, 5])
+def test_job_that_is_no_mapping_is_refused(values):
+    assert refusal(values).startswith("job: input should be a valid dictionary")
+
+
+def test_key_that_is_no_text_is_refused():
+    assert refusal({**JOB, 1: 2}) == "1: keys should be strings (got 1)"
+
+
+def test_long_value_is_cut_in_the_message():
+    assert len(refusal(merged("input.format", "x" * 100_000))) < 400
+
+
+@pytest.mark.parametrize("path", ["input.uri", "output.uri", "encoder.model"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:canary-secret@bucket/key",
+        "https://canary-secret@host/key",
+        "memory::s3://user:canary-secret@bucket",
+        "simplecache::https://host/a::s3://user:canary-secret@bucket/b",
+        "abfs://user:canary-secret@account/path",
+    ],
+)
+def test_credentials_in_a_uri_are_refused_and_not_repeated(path, uri):
+    message = refusal(merged(path, uri))
+    assert message.startswith(f"{path}: credentials do not belong in a URI")
+    assert "canary-secret" not in message
+
+
+def test_credentials_are_not_repeated_where_something_else_is_wrong():
+    assert "canary-secret" not in refusal(merged("input", ["s3://user:canary-secret@bucket"]))
+    assert "canary-secret" not in refusal(merged("output", {"url": "s3://user:canary-secret@bucket"}))
+
+
+@pytest.mark.parametrize("uri", ["abfs://container@account.dfs.core.windows.net/a", "s3://bucket/a@b", "/data/a@b:c"])
+def test_at_sign_alone_is_no_credential(uri):
+    assert parse_job(merged("input.uri", uri)).input.uri == uri
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("query: ", {"text": "query: "}),
+        ("", {"text": ""}),
+        ({"name": "query"}, {"name": "query"}),
+        ({"template": "Represent the {domain}: "}, {"template": "Represent the {domain}: "}),
+        ({"column": "instruction"}, {"column": "instruction"}),
+    ],
+)
+def test_prompt_takes_each_of_its_forms(prompt, expected):
+    parsed = parse_job(merged("encoder.prompt", prompt)).encoder.prompt
+    assert parsed is not None
+    assert parsed.model_dump(exclude_none=True) == expected
+
+
+def test_no_prompt_is_none():
+    assert parse_job(merged("encoder.prompt", None)).encoder.prompt is None
+
+
+@pytest.mark.parametrize(
+    ("keep", "types"),
+    [
+        ([], {}),
+        (["b", "a"], {"b": None, "a": None}),
+        ({"b": "int32", "a": "string"}, {"b": "int32", "a": "string"}),
+    ],
+)
+def test_kept_columns_are_a_list_or_typed(keep, types):
+    kept = parse_job(merged("input.keep", keep)).input.keep_types
+    assert list(kept.items()) == list(types.items())
+
+
+def test_overrides_are_set_before_the_job_is_checked():
+    job = load_job(None, ["input.uri=a", "encoder.model=hashing:4", "output.uri=b", "input.limit=5", "input.keep=[x]"])
+    assert (job.input.limit, job.input.keep) == (5, ("x",))
+
+
+def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The sections of a job, as the fields name them."""
+    yield model
+    for field in model.model_fields.values():
+        for kind in getattr(field.annotation, "__args__", (field.annotation,)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from models(kind)
+
+
+@pytest.mark.parametrize("model", list(models(JobConfig)), ids=lambda model: model.__name__)
+def test_every_key_is_described(model):
+    undescribed = [
+        name
+        for name, field in model.model_fields.items()
+        if not field.description and not isinstance(field.annotation, type(Section))
+    ]
+    assert undescribed == []
+    assert model.__doc__
+
+
+def test_job_is_frozen_and_survives_pickling():
+    job = parse_job(merged("encoder.prompt", "query: "))
+    with pytest.raises(ValidationError, match="frozen"):
+        job.input.text = "other"
+    assert pickle.loads(pickle.dumps(job)) == job
+    assert parse_job(job.model_dump(mode="json")) == job

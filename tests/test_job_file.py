@@ -1,0 +1,163 @@
+"""A job file is data: whatever else YAML can do is refused, in time and by name."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.exceptions import ConfigError
+from pipeline.job_file import MAX_BYTES, read_values, shown
+
+JOB = """\
+name: trial
+input:
+  uri: corpus/
+  keep: [a, b]
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB)
+    return path
+
+
+def refusal(path: Path | None, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_values(path, overrides)
+    return str(caught.value)
+
+
+def refusal_of(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+def test_file_is_read_as_it_stands(job_file):
+    assert read_values(job_file) == {"name": "trial", "input": {"uri": "corpus/", "keep": ["a", "b"]}}
+
+
+def test_mark_at_the_beginning_and_merge_keys_are_fine(job_file):
+    job_file.write_bytes(b"\xef\xbb\xbfbase: &base {uri: a, text: b}\ninput:\n  <<: *base\n  text: c\n")
+    assert read_values(job_file)["input"] == {"uri": "a", "text": "c"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: !!python/object/apply:os.system ['touch pwned']",
+        "a: !!python/object:pipeline.config.JobConfig {}",
+        "a: !!python/name:os.system",
+        "a: !!python/tuple [1]",
+        "!!python/module:os x",
+    ],
+)
+def test_python_objects_are_refused(job_file, text):
+    assert "could not determine a constructor for the tag" in refusal_of(job_file, text)
+    assert not Path("pwned").exists()
+
+
+def test_alias_bomb_is_refused_at_once(job_file):
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    started = time.monotonic()
+    assert "more than 16 aliases" in refusal_of(job_file, "\n".join(levels))
+    assert time.monotonic() - started < 5
+
+
+def test_a_few_aliases_are_fine(job_file):
+    job_file.write_text("a: &a 1\n" + "".join(f"b{number}: *a\n" for number in range(16)))
+    assert read_values(job_file)["b15"] == 1
+
+
+def test_file_over_the_cap_is_not_read(job_file):
+    assert f"a job file of {MAX_BYTES + 1} bytes; at most {MAX_BYTES} are read" in refusal_of(
+        job_file, "#" * (MAX_BYTES + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "duplicate key 'a' in line 3"),
+        ("input:\n  uri: a\n  text: b\n  uri: c", "duplicate key 'uri' in line 4"),
+        ("a: {b: 1, b: 2}", "duplicate key 'b' in line 1"),
+        ("1: a\n1: b", "duplicate key 1 in line 2"),
+        ("? [a]\n: b", "found unhashable key"),
+        ("? {a: b}\n: c", "found unhashable key"),
+        ("a: b: c", "mapping values are not allowed here"),
+        ("a: [", "expected the node content"),
+        ("a: 1\n---\nb: 2", "expected a single document"),
+        ("a: \x01", "special characters are not allowed"),
+        ("[" * 10_000, "maximum recursion depth exceeded"),
+        ("a: 2026-13-45", "month must be in 1..12"),
+        ("a: " + "1" * 5000, "Exceeds the limit"),
+        ("a: !!timestamp 5", "is not what it looks like or is tagged as"),
+        ("a: !!bool x", "is not what it looks like or is tagged as"),
+        ("a: !!int x", "invalid literal for int"),
+        ("a: *nobody", "found undefined alias"),
+        (b"a: \xff", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        ("", "must hold a mapping of sections"),
+        ("- a\n- b", "must hold a mapping of sections"),
+        ("just words", "must hold a mapping of sections"),
+    ],
+)
+def test_file_that_is_no_job_is_refused_by_its_path(job_file, text, message):
+    assert message in refusal_of(job_file, text)
+
+
+def test_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
+    assert "cannot be read" in refusal(tmp_path / "none.yaml")
+    assert "cannot be read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("input.uri=other", {"uri": "other", "keep": ["a", "b"]}),
+        ("input.limit=5", {"uri": "corpus/", "keep": ["a", "b"], "limit": 5}),
+        ("input.limit=", {"uri": "corpus/", "keep": ["a", "b"], "limit": None}),
+        ("input.keep=[c]", {"uri": "corpus/", "keep": ["c"]}),
+        ("input.keep={c: int32}", {"uri": "corpus/", "keep": {"c": "int32"}}),
+        ("input.text=a=b", {"uri": "corpus/", "keep": ["a", "b"], "text": "a=b"}),
+        ("input.text='{title}: {body}'", {"uri": "corpus/", "keep": ["a", "b"], "text": "{title}: {body}"}),
+        ("input.deep.er=1", {"uri": "corpus/", "keep": ["a", "b"], "deep": {"er": 1}}),
+    ],
+)
+def test_override_sets_one_key(job_file, override, expected):
+    assert read_values(job_file, [override])["input"] == expected
+
+
+def test_last_override_wins_and_an_empty_section_can_be_filled(job_file):
+    job_file.write_text("text:\n")
+    assert read_values(job_file, ["text.long=a", "text.long=reject"]) == {"text": {"long": "reject"}}
+
+
+@pytest.mark.parametrize("override", ["input.limit", "=5", "", ".uri=a", "input.=a", "input..uri=a", "."])
+def test_malformed_override_is_refused(override):
+    assert refusal(None, override) == f"{override!r}: write an override as section.key=value"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("name.first=a", "name.first: 'name' is not a section"),
+        ("input.keep.a=1", "input.keep.a: 'keep' is not a section"),
+        ("input.limit=[", "input.limit: is not valid YAML: while parsing a flow node"),
+        ("input.limit=!!python/name:os.system", "input.limit: is not valid YAML: could not determine a constructor"),
+        ("input.limit={a: 1, a: 2}", "input.limit: is not valid YAML: duplicate key 'a' in line 1"),
+    ],
+)
+def test_override_that_cannot_be_set_is_refused_by_its_key(job_file, override, message):
+    assert refusal(job_file, override).startswith(message)
+
+
+def test_values_are_shown_short_and_without_credentials():
+    assert shown("s3://user:secret@bucket/a and gs://token@b") == "'s3://***@bucket/a and gs://***@b'"
+    assert shown({"uri": "s3://user:secret@bucket"}) == "{'uri': 's3://***@bucket'}"
+    assert len(shown("x" * 10_000)) == 201
