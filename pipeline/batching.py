@@ -23,3 +23,19 @@ def token_batches(lengths: npt.NDArray[np.int32], max_tokens: int) -> list[npt.N
         batches.append(order[start : start + count])
         start += count
     return batches
+
+
+def packed_batches(lengths: npt.NDArray[np.int32], max_tokens: int) -> list[npt.NDArray[np.int64]]:
+    """Group texts, longest first, to at most `max_tokens` tokens a batch, none of them padding.
+
+    A text longer than the budget is a batch of its own. Returns row numbers, shape [texts in batch].
+    """
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    totals = np.cumsum(lengths[order], dtype=np.int64)
+    batches = []
+    start, done = 0, 0
+    while start < len(order):
+        end = max(int(np.searchsorted(totals, done + max_tokens, side="right")), start + 1)
+        batches.append(order[start:end])
+        start, done = end, int(totals[end - 1])
+    return batches

@@ -106,8 +106,10 @@ class EncoderConfig(Section):
     """Tokens a text, special tokens included; the model's own when absent."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
+    backend: Literal["auto", "packed", "padded"] = "auto"
+    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT on CPU); `padded` runs any model."""
     max_batch_tokens: Count | Literal["auto"] = "auto"
-    """Padded tokens a batch; `auto` is a static default, recorded in the plan."""
+    """Tokens a batch, padding included; `auto` is a static default, recorded in the plan."""
     convert_pickle: Annotated[bool, Field(strict=True)] = False
     """Convert weights published only as pickles to safetensors, once a node, in a process of its own."""
 

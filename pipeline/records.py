@@ -33,7 +33,7 @@ class DeadCode(StrEnum):
     TOO_LARGE = "TOO_LARGE"
     """More bytes than `input.max_text_bytes`."""
     TOO_LONG = "TOO_LONG"
-    """More tokens than the model reads, with `text.long: reject`."""
+    """More tokens than the model reads, with `text.long: reject`; or a prompt of its own that leaves no room."""
     BAD_VECTOR = "BAD_VECTOR"
     """The encoder returned a vector that is not finite or is zero."""
     SOURCE_CHANGED = "SOURCE_CHANGED"

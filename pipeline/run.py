@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +20,9 @@ from pipeline.exceptions import (
     EmptyInputError,
     ForeignOutputError,
     InterruptedRunError,
-    OutputOwnedError,
     PipelineError,
     SourceChangedError,
+    StorageError,
 )
 from pipeline.plan import Plan
 from pipeline.ray_data import dataset
@@ -122,7 +123,7 @@ class _Run:
         entries = manifest.load_entries(self._store, self._head)
         present = commits.committed(self._store, plan.plan_id)
         sizes = {unit: stored.size for unit, stored in present.items()}
-        lost = [entry.key for entry in entries if sizes.get(entry.unit) != entry.size_bytes]
+        lost = [entry.key for entry in entries if not self._stands(entry, sizes.get(entry.unit))]
         if lost:
             raise DamagedOutputError(self._store.uri, [f"{key} is missing or has another size" for key in lost])
         self._receipts = {entry.unit: entry for entry in entries}
@@ -150,11 +151,14 @@ class _Run:
                     log.add(event.receipt)
                 tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
                 self._listener.progressed(tracker.progress())
-                if claim.lost.is_set():
-                    raise OutputOwnedError(self._store.uri, "a newer run that took over")
+                claim.require()
+        except BaseException:
+            with suppress(StorageError):  # a cache; the error that ends the run is the one to tell
+                log.flush()
+            raise
         finally:
             self._encoding_seconds = time.monotonic() - began
-            log.flush()
+        log.flush()
 
     def _order(self, plan: Plan, session: Session) -> WorkOrder:
         device = plan.resolved["device"]
@@ -191,9 +195,7 @@ class _Run:
             receipt, stored = self._receipts.get(unit.number), present.get(unit.number)
             if receipt is None:
                 raise InterruptedRunError(f"unit {unit.number} gave no receipt")
-            if stored is None:
-                stored = self._store.head(receipt.key)  # a listing may lag behind
-            if stored is None or stored.size != receipt.size_bytes:
+            if not self._stands(receipt, stored.size if stored else None):
                 findings.append(f"{receipt.key} is missing or has another size than its receipt")
             if receipt.rows_in != unit.rows or receipt.rows_ok + receipt.rows_dead != unit.rows:
                 findings.append(
@@ -201,6 +203,13 @@ class _Run:
                 )
         if findings:
             raise DamagedOutputError(self._store.uri, findings)
+
+    def _stands(self, receipt: Receipt, listed_bytes: int | None) -> bool:
+        """Tell whether a shard is there as its receipt says; a listing may lag behind."""
+        if listed_bytes is None:
+            stored = self._store.head(receipt.key)
+            listed_bytes = stored.size if stored else None
+        return listed_bytes == receipt.size_bytes
 
     def _warn(self, message: str) -> None:
         self._warnings.append(message)

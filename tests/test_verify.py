@@ -46,15 +46,21 @@ from pipeline.verify.vectors import vector_faults
 DEAD_LINES = {
     "EMPTY": [b"", b"   ", b'{"id": 1, "text": null}', b'{"id": 1, "text": " \\n\\u3000"}'],
     "MISSING_TEXT": [b'{"id": 1}'],
-    "BAD_TYPE": [b'{"id": 1, "text": 5}', b'{"id": 1, "text": ["a"]}'],
-    "BAD_JSON": [b'{"id": 1, "text": ', b"[1]", b'{"text": "a", "text": "b"}', b'{"text": "a", "n": NaN}'],
+    "BAD_TYPE": [b'{"id": 1, "text": 5}'],
+    "BAD_JSON": [
+        b'{"id": 1, "text": ',
+        b"[1]",
+        b'{"text": "a", "text": "b"}',
+        b'{"text": "a", "n": NaN}',
+        b'\xef\xbb\xbf{"text": "a byte order mark in the middle"}',
+    ],
     "BAD_UTF8": [b'{"text": "\xff"}', b'{"text": "\\ud800"}', b'{"text": "a", "id": "\\udc00"}'],
     "BAD_VALUE": [b'{"text": "a", "year": "late"}'],
     "TOO_LARGE": [b'{"text": "' + b"x" * 301 + b'"}', b'{"text": "a", "other": "' + b"y" * 1300 + b'"}'],
 }
 GOOD_LINES = [
     b'\xef\xbb\xbf{"text": "a byte order mark before it", "id": "bom", "year": 1}',
-    b'{"text": "no id"}\r',
+    b'{"text": "' + b"x" * 300 + b'"}\r',
     b'{"text": "a number for an id", "id": 7, "section": {"deep": [1, null, "\\u00e9"]}}',
     b'{"text": "an object for an id", "id": {"b": 1.5, "a": true}, "section": false, "year": 3}',
     '{"text": "ünïcode \\ud83d\\ude00", "id": "é", "section": "§", "other": "\\ud800"}'.encode(),
@@ -700,6 +706,24 @@ def test_finds_rows_that_were_never_planned(pristine, tmp_path):
     assert finding == "source file b.jsonl.gz: goes on after row 23, the last one planned"
 
 
+def test_finds_rows_left_out_of_a_trial_that_was_to_have_all(pristine, tmp_path):
+    config = job(pristine.corpus, tmp_path / "output", input={"limit": 1000})
+    wrong = replan(plans.make_plan(config, precision.detect("cpu")), 10, rows=8)
+    embed(config, wrong)
+    left_out = "source file e.parquet: goes on after row 27, the last one planned"
+    assert verify(str(tmp_path / "output")).findings == (left_out,)
+
+
+def test_finds_rows_left_out_before_the_last_file_of_a_trial(pristine, tmp_path):
+    config = job(pristine.corpus, tmp_path / "output", input={"limit": pristine.plan.rows - 1})
+    plan = plans.make_plan(config, precision.detect("cpu"))
+    (piece,) = plan.units[5].slices
+    wrong = replan(replan(plan, 10, rows=9), 5, rows=4, end=piece.end - len(lines(124, 1)))
+    embed(config, wrong)
+    left_out = "source file b.jsonl.gz: goes on after row 23, the last one planned"
+    assert verify(str(tmp_path / "output")).findings == (left_out,)
+
+
 def test_finds_units_that_overlap(pristine, tmp_path):
     wrong = replan(pristine.plan, 2, first_row=39)
     embed(job(pristine.corpus, tmp_path / "output"), wrong)
@@ -754,7 +778,13 @@ LINE = RECORD | st.builds(lambda line, at: line[:at], RECORD, st.integers(0, 20)
     "sections",
     [
         {"input": {"max_text_bytes": 20}},
-        {"input": {"text": "{title}:{text}", "keep": {"year": "float32", "title": "string"}, "max_text_bytes": 30}},
+        {
+            "input": {
+                "text": "{title}:{text}",
+                "keep": {"year": "float32", "title": "string", "y": "int32"},
+                "max_text_bytes": 30,
+            }
+        },
         {"encoder": {"model": "hashing:2", "prompt": {"template": "{title} of {section} "}}},
         {
             "input": {"id": "title", "keep": {"year": "bool"}},
@@ -767,6 +797,7 @@ LINE = RECORD | st.builds(lambda line, at: line[:at], RECORD, st.integers(0, 20)
 def test_agrees_with_the_reader_on_any_line(sections, several):
     first = json.dumps({**dict.fromkeys(COLUMNS, "x"), "year": None}).encode()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "a.jsonl").write_bytes(b"\n".join([first, *several]))
-        embed(job(Path(folder, "a.jsonl"), Path(folder, "output"), **sections))
+        Path(folder, "input/y=7").mkdir(parents=True)
+        Path(folder, "input/y=7/a.jsonl").write_bytes(b"\n".join([first, *several]))
+        embed(job(f"{folder}/input", f"{folder}/output", **sections))
         assert verify(f"{folder}/output").findings == ()

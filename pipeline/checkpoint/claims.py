@@ -69,6 +69,15 @@ class Claim:
         """Write what `status` returns into each heartbeat from now on."""
         self._status = status
 
+    def require(self) -> None:
+        """Go on only while no newer run has taken over.
+
+        Raises:
+            OutputOwnedError: one has.
+        """
+        if self.lost.is_set():
+            raise OutputOwnedError(self._store.uri, str(latest(self._store)))
+
     def release(self, report: dict[str, Any]) -> None:
         """Stop the heartbeat and write the run's report, which ends the claim."""
         self._stop.set()

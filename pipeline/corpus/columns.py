@@ -72,7 +72,7 @@ class ColumnCheck:
     def _check_types(self, source: SourceFile, present: Columns) -> None:
         for name in self._rule.text_columns:
             kind = _required(source, present, name)
-            if not (fits_template(kind) if self._rule.is_template else fits_text(kind)):
+            if not (fits_text(kind) if name in self._rule.whole_columns else fits_template(kind)):
                 raise SourceSchemaError(source.path, name, f"is {kind}; a text is a string column")
         if self._rule.id_required or self._rule.id_column in present:
             kind = _required(source, present, self._rule.id_column)
@@ -85,7 +85,8 @@ class ColumnCheck:
         for name, known in self._keep.items():
             kind = plain_type(_required(source, present, name))
             if name in self._typed:
-                _require_cast(source, name, kind, known)
+                if not _can_become(kind, known):
+                    raise SourceSchemaError(source.path, name, f"is {kind}, which cannot become {known}")
             elif known is None:
                 self._keep[name], self._seen[name] = kind, source.path
             elif known != kind:
@@ -94,17 +95,21 @@ class ColumnCheck:
     def _common(self, source: SourceFile, name: str, known: pa.DataType, kind: pa.DataType) -> pa.DataType:
         fields = [pa.schema([pa.field(name, each)]) for each in (known, kind)]
         try:
-            return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+            common = pa.unify_schemas(fields, promote_options="permissive").field(0).type
         except (pa.ArrowInvalid, pa.ArrowTypeError):
+            common = None
+        if common is None or not (_can_become(known, common) and _can_become(kind, common)):
             reason = f"is {kind}, but {known} in {self._seen[name]!r}; give its type in input.keep"
-            raise SourceSchemaError(source.path, name, reason) from None
+            raise SourceSchemaError(source.path, name, reason)
+        return common
 
 
-def _require_cast(source: SourceFile, name: str, kind: pa.DataType, wanted: pa.DataType) -> None:
+def _can_become(kind: pa.DataType, wanted: pa.DataType) -> bool:
     try:
-        pa.nulls(0, kind).cast(wanted)
-    except pa.ArrowNotImplementedError:
-        raise SourceSchemaError(source.path, name, f"is {kind}, which cannot become {wanted}") from None
+        pa.nulls(1, kind).cast(wanted)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def _required(source: SourceFile, present: Columns, name: str) -> pa.DataType:

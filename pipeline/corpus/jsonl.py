@@ -211,6 +211,9 @@ def _read_slice(
 
 def _read_line(stream: io.BufferedIOBase, max_line: int) -> bytes:
     line = stream.readline(max_line + 1)
+    if not line:
+        msg = "it ends before the last row that is planned"
+        raise EOFError(msg)
     if len(line) <= max_line or line.endswith(b"\n"):
         return line
     size = len(line)

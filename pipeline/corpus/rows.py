@@ -128,9 +128,10 @@ class RowRule:
         return self._config.max_text_bytes
 
     @property
-    def is_template(self) -> bool:
-        """Whether the text is made of several columns."""
-        return self._text is not None
+    def whole_columns(self) -> list[str]:
+        """Columns that are a text or a prompt by themselves, not a part of a template."""
+        columns = [] if self._text else [self._config.text]
+        return columns + ([self._prompt_column] if self._prompt_column else [])
 
     @property
     def has_prompts(self) -> bool:

@@ -26,7 +26,7 @@ class EncoderSpec:
 
     `files` maps each model file to its sha256. `heads` are the modules after the transformer, in
     order. `prompt_pooling` says what pooling does with a prompt's tokens. `dtype` is that of the
-    forward; pooling and heads are float32.
+    forward, `backend` how it runs; pooling and heads are float32.
     """
 
     kind: str
@@ -41,6 +41,7 @@ class EncoderSpec:
     prompt: str
     heads: list[dict[str, Any]]
     dtype: str
+    backend: str
     max_batch_tokens: int
     flops_per_token: int
     prompt_pooling: PromptPooling = "include"

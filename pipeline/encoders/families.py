@@ -28,21 +28,23 @@ class Family:
 
     `transformers_class` is the class that holds the encoder alone, and `pooler` whether it can leave
     its own unused pooler out. RoBERTa's kin number positions from `reserved_positions`. `bounded` says
-    that norms bound the activations, so that float16 never overflows.
+    that norms bound the activations, so that float16 never overflows; `packed` that there is a padding-free
+    forward for its exact-GELU models.
     """
 
     transformers_class: str = "AutoModel"
     pooler: bool = False
     reserved_positions: int = 0
     bounded: bool = False
+    packed: bool = False
 
 
 FAMILIES = {
-    "bert": Family(pooler=True, bounded=True),
-    "distilbert": Family(bounded=True),
-    "roberta": Family(pooler=True, reserved_positions=2, bounded=True),
-    "xlm-roberta": Family(pooler=True, reserved_positions=2, bounded=True),
-    "camembert": Family(pooler=True, reserved_positions=2, bounded=True),
+    "bert": Family(pooler=True, bounded=True, packed=True),
+    "distilbert": Family(bounded=True, packed=True),
+    "roberta": Family(pooler=True, reserved_positions=2, bounded=True, packed=True),
+    "xlm-roberta": Family(pooler=True, reserved_positions=2, bounded=True, packed=True),
+    "camembert": Family(pooler=True, reserved_positions=2, bounded=True, packed=True),
     "mpnet": Family(pooler=True, reserved_positions=2, bounded=True),
     "t5": Family(transformers_class="T5EncoderModel"),
 }
@@ -50,12 +52,16 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The sizes of one model; `positions` is the most tokens it can number, None without a bound."""
+    """The sizes of one model; `positions` is the most tokens it can number, None without a bound.
+
+    `packed` says whether the padding-free forward computes it exactly.
+    """
 
     model_type: str
     width: int
     positions: int | None
     flops_per_token: int
+    packed: bool
 
 
 def family_of(model_type: str) -> Family:
@@ -80,6 +86,7 @@ def read_architecture(model: str, config: dict[str, Any]) -> Architecture:
         width=width,
         positions=positions - family_of(model_type).reserved_positions if positions else None,
         flops_per_token=_flops_per_token(config, width),
+        packed=family_of(model_type).packed and _exact_gelu(config),
     )
 
 
@@ -96,6 +103,10 @@ def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
         raise ModelError(
             model, f"positions of type {kind!r} are ignored by transformers 5, so the vectors would be wrong"
         )
+
+
+def _exact_gelu(config: dict[str, Any]) -> bool:
+    return (config.get("hidden_act") or config.get("activation") or "gelu") == "gelu"
 
 
 def _in_transformers(model_type: str) -> bool:

@@ -37,6 +37,7 @@ def resolve(model: str, prompt: str) -> EncoderSpec:
         prompt=prompt,
         heads=[{"type": "normalize"}],
         dtype="float32",
+        backend="hashing",
         max_batch_tokens=4096,
         flops_per_token=1,
     )

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from torch import Tensor, nn
 
 from pipeline.batching import token_batches
-from pipeline.encoders import pooling
-from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
+from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.families import family_of
 from pipeline.exceptions import ModelError
 
@@ -20,49 +20,30 @@ _UNUSED_WEIGHTS = ("pooler.",)
 """Parts a checkpoint may lack because no vector depends on them."""
 
 
-class PaddedEncoder:
-    """One loaded copy of a model with its pooling and heads."""
+class PaddedForward:
+    """A model of transformers."""
 
-    def __init__(self, spec: EncoderSpec, device: str, threads: int) -> None:
-        if device == "cpu":
-            torch.set_num_threads(threads)
-        self._spec = spec
-        self._device = torch.device(device)
+    def __init__(self, spec: EncoderSpec, device: torch.device) -> None:
+        self._spec, self._device = spec, device
         model = _load(spec)
         self._pad = model.config.pad_token_id or 0
-        self._model = model.to(self._device).eval()
-        self._heads = pooling.build_heads(spec, self._device)
-        self._modes = spec.heads[0]["modes"]
+        self._model = model.to(device).eval()
 
-    @torch.inference_mode()
-    def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
-        """Encode to float32 [n, dimension], in the order given."""
-        lengths = prepared.n_tokens
-        tokens = torch.from_numpy(np.array(prepared.token_ids, copy=True))
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        prompt_tokens = torch.from_numpy(np.array(prepared.rows["prompt_tokens"], dtype=np.int64))
-        vectors = np.empty((len(lengths), self._spec.dimension), np.float32)
-        for rows in token_batches(lengths, self._spec.max_batch_tokens):
-            batch = [tokens[starts[row] : starts[row + 1]] for row in rows]
-            vectors[rows] = self._forward(batch, prompt_tokens[rows]).cpu().numpy()
-            if progress is not None:
-                progress(len(rows), int(lengths[rows].sum()))
-        return vectors
+    def batches(self, lengths: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
+        """Group texts by what their padded batch holds."""
+        return token_batches(lengths, self._spec.max_batch_tokens)
 
-    def _forward(self, texts: list[Tensor], prompt_tokens: Tensor) -> Tensor:
-        lengths = torch.tensor([len(text) for text in texts])
-        ids = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self._pad).to(self._device)
-        skipped = prompt_tokens.to(self._device) if bool(prompt_tokens.any()) else None
-        lengths = lengths.to(self._device)
-        inside = torch.arange(ids.shape[1], device=self._device) < lengths.unsqueeze(1)
+    def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
+        """Pad, run, and drop the padding again; float32 [tokens, width]."""
+        padded = nn.utils.rnn.pad_sequence(list(torch.split(ids, lengths)), batch_first=True, padding_value=self._pad)
+        inside = (
+            torch.arange(padded.shape[1], device=self._device) < torch.tensor(lengths, device=self._device)[:, None]
+        )
         # without padding no mask is built, which is exact and faster
-        mask = None if bool(inside.all()) else inside.long()
+        mask = None if min(lengths) == max(lengths) else inside.long()
         with self._products():
-            hidden = self._model(input_ids=ids.long(), attention_mask=mask).last_hidden_state
-        vectors = pooling.pool(hidden[inside].float(), lengths, self._modes, skipped)
-        for head in self._heads:
-            vectors = head(vectors)
-        return vectors
+            hidden: Tensor = self._model(input_ids=padded, attention_mask=mask).last_hidden_state
+        return hidden[inside].float()
 
     def _products(self) -> AbstractContextManager[object]:
         """Run matrix products in bfloat16 and all between them in float32, the residual stream first of all."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EncoderConfig
 from pipeline.encoders import hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
+from pipeline.encoders.families import Architecture
 from pipeline.encoders.model_files import locate, relocate
 from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.encoders.transformer import Forward
 
 
 def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
@@ -27,6 +33,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     chain = read_chain(config.model, folder.path)
     architecture = chain.architecture
     heads = _heads(config, chain)
+    dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type)
     spec = EncoderSpec(
         kind="transformer",
         model=config.model,
@@ -39,7 +46,8 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         lower_case=chain.lower_case,
         prompt=prompts.constant_prompt(config.prompt, chain.prompts, chain.default_prompt_name),
         heads=heads,
-        dtype=precision.resolve_dtype(config.dtype, device, architecture.model_type),
+        dtype=dtype,
+        backend=_backend(config, architecture, dtype, device),
         max_batch_tokens=(
             precision.default_batch_tokens(device) if config.max_batch_tokens == "auto" else config.max_batch_tokens
         ),
@@ -91,9 +99,32 @@ def build_encoder(spec: EncoderSpec, device: str, threads: int) -> Encoder:
     """
     if spec.kind == "hashing":
         return hashing.HashingEncoder(spec)
-    from pipeline.encoders.padded import PaddedEncoder  # torch: only where it is used
+    import torch  # two seconds; only where it is used
 
-    return PaddedEncoder(spec, device, threads)
+    from pipeline.encoders.transformer import TransformerEncoder
+
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    return TransformerEncoder(spec, _build_forward(spec, torch.device(device)), torch.device(device))
+
+
+def _build_forward(spec: EncoderSpec, device: torch.device) -> Forward:
+    if spec.backend == "packed":
+        from pipeline.encoders.packed.bert import PackedBert
+
+        return PackedBert(spec)
+    from pipeline.encoders.padded import PaddedForward  # transformers takes seconds to import
+
+    return PaddedForward(spec, device)
+
+
+def _backend(config: EncoderConfig, architecture: Architecture, dtype: str, device: Device) -> str:
+    """Choose the padding-free forward where it computes this model exactly."""
+    fits = architecture.packed and device.kind == "cpu" and dtype != "float16"
+    if config.backend == "packed" and not fits:
+        reason = f"no packed forward of {architecture.model_type!r} in {dtype} on {device.kind}; use auto or padded"
+        raise ConfigError("encoder.backend", reason)
+    return "packed" if fits and config.backend != "padded" else "padded"
 
 
 def _heads(config: EncoderConfig, chain: ModuleChain) -> list[dict[str, Any]]:

@@ -6,10 +6,8 @@ prefix is tokenized where one is known to have the text's first tokens.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,9 @@ import pyarrow as pa
 
 from pipeline.encoders import prompts as prompting
 from pipeline.encoders.base import EncoderSpec, PreparedTexts
-from pipeline.exceptions import ModelError
 
 CHARACTERS_PER_TOKEN = 6
 """First guess at a prefix that surely fills the limit; raised until it does."""
-_BERT_TOKENIZERS = ("BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer")
-_BERT_MODELS = {"bert", "distilbert", "mpnet"}
 
 
 class TextTokenizer:
@@ -30,14 +25,13 @@ class TextTokenizer:
 
     def __init__(self, spec: EncoderSpec) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread a task: Ray runs several
-        from pipeline.encoders.cutting import TextCutter  # imports tokenizers, which reads the variable when first used
+        from pipeline.encoders.cutting import TextCutter  # both import tokenizers, which reads the variable
+        from pipeline.encoders.tokenizer_files import load_tokenizer
 
         self._spec = spec
-        self._tokenizer = _load(spec)
+        self._tokenizer = load_tokenizer(spec)
         self._cutter = TextCutter(self._tokenizer)
         self._suffix = self._special_suffix()
-        if _tokenizer_config(spec).get("add_eos_token") and not self._suffix:
-            raise ModelError(spec.model, "its tokenizer_config.json adds an end token, its tokenizer.json does not")
 
     @property
     def room(self) -> int:
@@ -114,46 +108,3 @@ class TextTokenizer:
                 break
             tail.insert(0, token)
         return tail
-
-
-def _load(spec: EncoderSpec) -> Any:
-    from tokenizers import Tokenizer, normalizers
-
-    config = _tokenizer_config(spec)
-    try:
-        tokenizer = Tokenizer.from_file(str(Path(spec.folder) / "tokenizer.json"))
-    except Exception as error:  # the library raises nothing narrower
-        raise ModelError(spec.model, f"cannot read tokenizer.json: {error}") from error
-    # a published file may truncate and pad by itself
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer) and _is_bert(config, spec.model_type):
-        # transformers goes by these keys, whatever tokenizer.json says
-        tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-            strip_accents=config.get("strip_accents"),
-            lowercase=config.get("do_lower_case", True),
-        )
-    if spec.lower_case:
-        inner = [tokenizer.normalizer] if tokenizer.normalizer else []
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *inner])
-    return tokenizer
-
-
-def _tokenizer_config(spec: EncoderSpec) -> dict[str, Any]:
-    path = Path(spec.folder) / "tokenizer_config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise ModelError(spec.model, f"cannot read tokenizer_config.json: {error}") from error
-    if config.get("auto_map"):
-        raise ModelError(spec.model, "its tokenizer_config.json names code of its own; embatch runs no code of models")
-    if config.get("truncation_side", "right") != "right":
-        raise ModelError(spec.model, "its tokenizer cuts texts off at their beginning; embatch cuts at the end only")
-    return config
-
-
-def _is_bert(config: dict[str, Any], model_type: str) -> bool:
-    named = str(config.get("tokenizer_class") or "").removesuffix("Fast")
-    return named in _BERT_TOKENIZERS if named else model_type in _BERT_MODELS

@@ -28,7 +28,7 @@ def make_units(config: JobConfig, unit_rows: int, listing: Listing) -> tuple[lis
     """
     check = ColumnCheck(config.input, RowRule(config.input, config.encoder.prompt))
     inspected: list[Inspection] = []
-    for source, inspection in zip(listing.sources, _inspect(config, unit_rows, listing.sources), strict=False):
+    for inspection, source in zip(_inspect(config, unit_rows, listing.sources), listing.sources, strict=False):
         check.add(source, inspection.columns)
         inspected.append(inspection)
     return pack(inspected, unit_rows, config.output.unit_bytes), check.keep_types()

@@ -9,11 +9,12 @@ from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
 from pipeline.corpus.rows import Collector, DeadRowError
-from pipeline.encoders.base import Preparer
+from pipeline.encoders.base import PreparedTexts, Preparer
 from pipeline.encoders.registry import build_preparer, restore
 from pipeline.exceptions import PipelineError, SourceChangedError
 from pipeline.ray_data import payload
@@ -76,16 +77,28 @@ def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, started: f
     per_row = RowRule(order.config.input, order.config.encoder.prompt).has_prompts
     prepared = preparer.prepare(documents.texts, documents.prompts if per_row else None)
     keep = documents.keep_columns(kept_columns(decode_schema(order.schema)))
-    if order.config.text.long == "reject":
-        fits = ~np.asarray(prepared.rows["truncated"].to_numpy(zero_copy_only=False))
+    reasons = _too_long(prepared, order)
+    if reasons:
+        fits = ~np.isin(np.arange(len(documents.texts)), list(reasons))
         keep = {name: column.filter(pa.array(fits)) for name, column in keep.items()}
         prepared = prepared.select(fits)
-        documents = _reject(documents, fits, order)
+        documents = _reject(documents, fits, reasons)
     return payload.to_row(unit, documents, keep, prepared, time.perf_counter() - started)
 
 
-def _reject(documents: Documents, fits: np.ndarray[tuple[int], np.dtype[np.bool_]], order: WorkOrder) -> Documents:
-    reason = f"more than {order.encoder['max_seq_length']} tokens"
+def _too_long(prepared: PreparedTexts, order: WorkOrder) -> dict[int, str]:
+    """Return the rows that are not embedded for their length, each with the reason."""
+    limit = order.encoder["max_seq_length"]
+    reasons: dict[int, str] = {}
+    if order.config.text.long == "reject":
+        cut = np.asarray(prepared.rows["truncated"].to_numpy(zero_copy_only=False))
+        reasons = {int(row): f"more than {limit} tokens" for row in np.flatnonzero(cut)}
+    for row in np.flatnonzero(prepared.no_room):
+        reasons[int(row)] = f"its prompt alone fills all {limit} tokens"
+    return reasons
+
+
+def _reject(documents: Documents, fits: npt.NDArray[np.bool_], reasons: dict[int, str]) -> Documents:
     too_long = [
         DeadLetter(
             slice_index=documents.slice_index[row],
@@ -93,7 +106,7 @@ def _reject(documents: Documents, fits: np.ndarray[tuple[int], np.dtype[np.bool_
             code=DeadCode.TOO_LONG,
             reason=reason,
         )
-        for row in np.flatnonzero(~fits)
+        for row, reason in sorted(reasons.items())
     ]
     rows = np.flatnonzero(fits)
     return Documents(

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.exceptions import ConfigError
 from pipeline.records import DeadCode, Format, SourceFile
+from pipeline.schema import declares_extensions, plain_type
 from pipeline.storage import open_filesystem
 from pipeline.verify.rows import Row, RowJudge, json_text
 
@@ -28,6 +29,8 @@ CHUNK_BYTES = 16 << 20
 LINE_FACTOR = 4
 """A line of this many times `input.max_text_bytes` is dead without being parsed."""
 READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
+MAX_DEPTH = 500
+"""A record nested deeper is dead."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -45,8 +48,8 @@ class Chunk:
             pa.ArrowException: a value does not fit the type.
         """
         if self.columns is not None and name in self.columns.schema.names:
-            column = self.columns.column(name).take(pa.array(indexes, pa.int64()))
-            return (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).cast(kind)
+            column = self.columns.column(name)
+            return column.cast(plain_type(column.type)).take(pa.array(indexes, pa.int64())).cast(kind)
         values = [row.get(name) for index in indexes if isinstance(row := self.rows[index], Mapping)]
         if pa.types.is_string(kind):
             return pa.array(map(json_text, values), kind)
@@ -139,7 +142,9 @@ class _JsonLines:
             return DeadCode.BAD_UTF8
         except (ValueError, RecursionError):
             return DeadCode.BAD_JSON
-        return {**self._partitions, **record} if isinstance(record, dict) else DeadCode.BAD_JSON
+        if not isinstance(record, dict) or (len(text) > MAX_DEPTH and _depth(record) > MAX_DEPTH):
+            return DeadCode.BAD_JSON
+        return {**self._partitions, **record}
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -148,13 +153,24 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
+def _depth(record: dict[str, Any]) -> int:
+    depth = 0
+    level: list[Any] = [record]
+    while level:
+        depth += 1
+        inside = (child for part in level for child in (part.values() if isinstance(part, dict) else part))
+        level = [child for child in inside if isinstance(child, dict | list)]
+    return depth
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
 class _ParquetRows:
     def __init__(self, file: Any, partitions: Mapping[str, str | None], judge: RowJudge) -> None:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        _refuse_extensions(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True, arrow_extensions_enabled=False)
         present = set(parquet.schema_arrow.names)
         self._judged = [name for name in judge.columns if name in present]
         wanted = [*self._judged, *(name for name in judge.kept if name in present and name not in self._judged)]
@@ -174,6 +190,17 @@ class _ParquetRows:
             for index in range(batch.num_rows)
         ]
         return Chunk(rows=rows, columns=batch)
+
+
+def _refuse_extensions(file: Any) -> None:
+    """Look at the raw footer, as Arrow runs the code of extension types while it opens a file."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - 8, 0))
+    footer = int.from_bytes(file.read(4), "little") + 8
+    file.seek(max(size - footer, 0))
+    if declares_extensions(file.read(footer)):
+        raise pa.ArrowInvalid("it declares Arrow extension types")
+    file.seek(0)
 
 
 def _values(column: pa.Array) -> list[object]:

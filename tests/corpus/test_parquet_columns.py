@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus.corpus_reading import read
 
+from pipeline.config import PromptConfig
 from pipeline.exceptions import SourceSchemaError
 
 
@@ -122,6 +123,25 @@ def test_types_without_a_common_one_are_refused_naming_both_files(tmp_path):
         str(caught.value)
         == "column 'x' of 'b.parquet': is string, but int64 in 'a.parquet'; give its type in input.keep"
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(pa.float16(), pa.decimal128(5, 2)), (pa.int64(), pa.decimal128(5, 2)), (pa.null(), pa.list_view(pa.int8()))],
+    ids=str,
+)
+def test_common_type_that_arrow_cannot_cast_to_is_none(tmp_path, one, other):
+    write(tmp_path, "a.parquet", x=pa.nulls(1, one))
+    write(tmp_path, "b.parquet", x=pa.nulls(1, other))
+    with pytest.raises(SourceSchemaError, match=r"give its type in input\.keep"):
+        read(tmp_path, keep=["x"])
+
+
+def test_template_of_a_prompt_takes_what_a_text_must_not_be(tmp_path):
+    write(tmp_path, n=[5])
+    assert read(tmp_path, prompt=PromptConfig(template="{n}: ")).documents.prompts == ["5: "]
+    with pytest.raises(SourceSchemaError, match="a text is a string column"):
+        read(tmp_path, text="{text}", prompt=PromptConfig(column="n"))
 
 
 def test_type_of_the_job_settles_types_without_a_common_one(tmp_path):

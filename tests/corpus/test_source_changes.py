@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -128,10 +130,36 @@ def test_object_replaced_on_another_protocol_is_noticed():
     filesystem.rm("/changes", recursive=True)
 
 
-def test_plan_that_disagrees_with_an_unchanged_file_is_a_read_error(tmp_path):
-    write(tmp_path, "a.jsonl", "planned", rows=2)
+@pytest.mark.parametrize("name", [*NAMES, "a.jsonl.zst"])
+@pytest.mark.parametrize("surplus", [{"rows": 11}, {"first_row": 900, "start": 1 << 30, "end": 1 << 31}])
+def test_plan_of_rows_that_an_unchanged_file_does_not_have_is_a_read_error(tmp_path, name, surplus):
+    path = write(tmp_path, name, "planned", rows=10)
+    if name.endswith(".zst"):
+        path.write_bytes(pa.compress(path.read_bytes(), codec="zstd", asbytes=True))
     reading = Reading(tmp_path)
-    piece = reading.planned[0]
-    reading.planned = [Slice(source=piece.source, first_row=0, rows=1, size_bytes=9, start=0, end=piece.end)]
+    reading.planned = [replace(reading.planned[0], **surplus)]
     with pytest.raises(SourceReadError, match="planned"):
         next(reading.slices())
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_plan_whose_rows_end_elsewhere_in_an_unchanged_file_is_a_read_error(tmp_path, name):
+    write(tmp_path, name, "planned", rows=10)
+    reading = Reading(tmp_path)
+    reading.planned = [replace(reading.planned[0], rows=9)]
+    with pytest.raises(SourceReadError, match=r"rows 0 to 8 end at byte \d+, planned \d+"):
+        next(reading.slices())
+
+
+def test_disk_that_fails_is_a_read_error_that_names_the_file(tmp_path):
+    write(tmp_path, "a.jsonl", "planned", rows=1)
+    reading = Reading(tmp_path)
+    with pytest.raises(SourceReadError, match=r"'a\.jsonl': \[Errno 5\]"), reading.files.open(reading.source):
+        raise OSError(errno.EIO, "the disk fails")
+
+
+def test_path_that_cannot_be_looked_at_is_a_read_error(tmp_path):
+    write(tmp_path, "a.jsonl", "planned", rows=1)
+    reading = Reading(tmp_path)
+    with pytest.raises(SourceReadError, match="File name too long"):
+        reading.files.pin("x" * 300)

@@ -47,6 +47,11 @@ def test_glob_gives_paths_relative_to_its_fixed_part(tmp_path):
     assert paths(f"{tmp_path}/**/[ab].jsonl") == ["x/dt=1/a.jsonl", "x/dt=2/b.jsonl"]
 
 
+def test_folders_that_a_glob_matches_are_no_files(tmp_path):
+    make(tmp_path, "a.jsonl", "sub/b.jsonl")
+    assert paths(f"{tmp_path}/*", "jsonl") == ["a.jsonl"]
+
+
 def test_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path):
     make(tmp_path, "docs[v2]/a.jsonl", "docsv/b.jsonl")
     assert paths(tmp_path / "docs[v2]") == ["a.jsonl"]

@@ -6,10 +6,12 @@ scores wide enough that attention is not uniform.
 
 from __future__ import annotations
 
+import base64
 import functools
 import gzip
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,31 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = Path(__file__).parents[2] / "jobs/demo/corpus"
 VOCABULARY = 6000
 LIMIT = 512
+CHARSMAP = zlib.decompress(
+    base64.b64decode(
+        "eNpN1AlUVFUcx/Efd6qHW/u+mZmZmRmZqZkZKRqZGRkpGZmZpqYGZibm8tgZdpB9UTE0NTAxNVHUkjbL9r1sMVu03Xbav3c49xw553P+7743b9"
+        "7McH8/hUs6T+pwjtTxBKnTKVLnDlKXLlKY5O8daJR8tLTbHotjXvcsx+l9ZP98f7xRMI6DcKOcGGasQq8v4HBXpBRgsvQ98LZ+J/DW/nHgcf5J"
+        "4JH+aWjYZ3QG8yw0Nko8yu+KFc1SN2Z39EBP9EJv8DH8vljzkdSyV9qhoxTBenuCUT9mfwzAIAzGEAwFH80fhiiMRDRGYTTGwH6Vse1fxx8H+x"
+        "UnIB4TMQmTMQX3Yjruwyzcj0Q8gAfxEJLwMBZhCZKRan9HZCKIHOShGCUoQwWq7POyjGqYy+zvYZ/bYLSSWY/V9vtjnf0NsR4bsBGbsAVbsQ0t"
+        "2ImnsJB/IJ9HyfFGfBalzjJKQfoiozRkcpyBINezkNNolI28OqPcZqOCVUb5KDpkVLjfaGmbUTGzlHUJs7zSqIxZyWsrNhtVB42qmoxqOV9TZL"
+        "Sc9TJmXZLRikSjR4IBrWSuqgyoviigR1mvZq5tDmhNU0CPsV7HbOR6A+cfZ72e2dQW0IbDAT3BeiNzM9c3cf5J1luYzdy/lfu2s97G3MH1Fs7v"
+        "Yr2Tyd5WK/hN9DSew/N4RqG9rhfxEnaHh2kP8xW8CrabXsYbeBOv4XW8g3fxFt7GB/gQ7+F9fIxPsA9sW32GA/gU+/ElvsLn+KE+TF8zv7GvKw"
+        "nTgYNh+t6ex7f4Dj/hZ/yIw/gNv+MX/Io/8Rf+QBv+xX/4G/+o/Y+sk+5QXkmQRGZ1DMitbEWQXXUE+VVnkGEdC3Ks40GWdSLIs04GmdapINc6"
+        "HeRaZ4Js62yFsq1z0bW9fmy+dT7IuC4AOdeFIOu6CORdF4PM6xLY+rkUZF+XgczrcpB5XQFyrytB9jUQ5F9XgQ7Q1aAHdA3oAl0L+kDXgU7QcN"
+        "ALGgG6QdeDftANoCN0I+gJ3QS6QjeDvtAtoDN0K+gN3Qa6Q+NBf+h20CG6A/SI7gRdortAn+hu0Cm6B/SKpoJu0TTQL5oBOkYzQc9oNugaJYC+"
+        "0RzQOZoLekfzQPdoPugfLQAdJJf7xVhiS9x2AFJsByAN9JIyQDcpC/STskFHKRf0lPIV6nkVogj0lpaC7lIp6C+Vgw5TJegxVYMeUy3oMi2390"
+        "R7Ko70VMQsjPBUzixjXcosifFUzaxiXcmsSPTUYO9lXcu6huupHKc0e0pu8uQzM1lnxHlK51oaM4d1dpKnIPdmMQu4Lz/KU16sp1y43LsecLl3"
+        "PfAC9hzRAy73rgdc7l0PuNy7HnC5dz3gcu96wOXe9YDN/RdH9MBBHILrAZd71wMu964HXO5dD7jcux5wuXc9QAC7Eb7uBK8HoetJ4HoRtt4ErQ"
+        "8h60vAIghXP4LVn1ANIFCDCNNggjSEEA0lQJGEZxjBiSI0IwlMNGEZRVBGE5IxBCSGcIwlGLGEYhyBiCMMEwhCPCGYSAAmsfkns/GnsOmnTmfX"
+        "T2PHz2C3z2Snz2aXJ7DD57C757Kz57Gr57OjF7CbF7KTF6u1Tq1r9T9mLp8X"
+    )
+)
+"""SentencePiece's form of a few rules: full width to ASCII, odd white space to a space, fi, é and á composed."""
 
 
 def corpus() -> list[str]:
@@ -97,11 +119,16 @@ def byte_level() -> Tokenizer:
 
 
 def unigram(special: list[str], *, start: bool) -> Tokenizer:
-    """Train SentencePiece's unigram tokenizer as T5 and XLM-RoBERTa have it."""
+    """Train SentencePiece's unigram tokenizer as T5 has it, or with `start` as older files of XLM-RoBERTa have it."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
-    )
+    metaspace = pre_tokenizers.Metaspace(prepend_scheme="always")
+    charsmap = normalizers.Precompiled(CHARSMAP)
+    if start:
+        tokenizer.normalizer = normalizers.Sequence([charsmap, normalizers.Replace(Regex(" {2,}"), " ")])
+        tokenizer.pre_tokenizer = metaspace
+    else:
+        tokenizer.normalizer = charsmap
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
     trainer = trainers.UnigramTrainer(
         vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
     )
@@ -148,9 +175,9 @@ def write_tokenizer(kind: str, folder: Path) -> int:
     return Tokenizer.from_str(train_tokenizer(kind)).get_vocab_size()
 
 
-def bert(vocabulary: int) -> transformers.PreTrainedModel:
+def bert(vocabulary: int, width: int = 384, inner: int = 1536, heads: int = 12) -> transformers.PreTrainedModel:
     """gte-small, e5-small, bge-small, and Contriever but for its width."""
-    sizes = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+    sizes = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": inner}
     config = transformers.BertConfig(vocab_size=vocabulary, num_hidden_layers=2, **sizes)
     return _random(transformers.BertModel(config))
 
@@ -160,15 +187,15 @@ def distilbert(vocabulary: int) -> transformers.PreTrainedModel:
     return _random(transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=vocabulary, n_layers=2)))
 
 
-def _roberta_sizes(vocabulary: int) -> dict[str, Any]:
+def _roberta_sizes(vocabulary: int, width: int = 768) -> dict[str, Any]:
     positions = {"max_position_embeddings": 514, "layer_norm_eps": 1e-5}
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-    return {"vocab_size": vocabulary, "num_hidden_layers": 2, **positions, **ids}
+    return {"vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": 2, **positions, **ids}
 
 
-def roberta(vocabulary: int) -> transformers.PreTrainedModel:
+def roberta(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
     """roberta-base, as in all-distilroberta-v1."""
-    config = transformers.RobertaConfig(type_vocab_size=1, **_roberta_sizes(vocabulary))
+    config = transformers.RobertaConfig(type_vocab_size=1, **_roberta_sizes(vocabulary, width))
     return _random(transformers.RobertaModel(config))
 
 
@@ -178,9 +205,9 @@ def xlm_roberta(vocabulary: int) -> transformers.PreTrainedModel:
     return _random(transformers.XLMRobertaModel(config))
 
 
-def mpnet(vocabulary: int) -> transformers.PreTrainedModel:
+def mpnet(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
     """all-mpnet-base-v2."""
-    return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary))))
+    return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary, width))))
 
 
 def t5(vocabulary: int, width: int = 768, inner: int = 3072, heads: int = 12) -> transformers.PreTrainedModel:

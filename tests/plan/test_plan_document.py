@@ -118,6 +118,16 @@ def test_stored_plan_loads_back_equal(tmp_path_factory, units, part):
     assert len(plan.part_keys) == -(-len(units) // part)
 
 
+@settings(max_examples=40, deadline=None)
+@given(units=unit_lists())
+def test_unit_travels_as_json(units):
+    assert [Unit.from_json(unit.to_json()) for unit in units] == units
+
+
+def test_slice_is_shown_by_file_and_rows():
+    assert str(make_units(3)[2].slices[0]) == "a.jsonl rows 2 to 2"
+
+
 def test_many_units_span_several_parts(tmp_path):
     plan = make_plan(make_units(25_000))
     publish(store_in(tmp_path), plan)

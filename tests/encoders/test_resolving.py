@@ -1,0 +1,249 @@
+"""What a model folder is refused for, and what is taken from it: before any row is read, by name, with exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from encoders import tiny_models
+from safetensors.torch import load_file, save_file
+
+from pipeline.config import EncoderConfig
+from pipeline.encoders import registry
+from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.precision import Device, resolve_dtype
+from pipeline.exceptions import ConfigError, ModelError, PipelineError
+
+CPU, OLD_CPU = Device(kind="cpu", bf16=True), Device(kind="cpu", bf16=False)
+GPU, OLD_GPU = Device(kind="cuda", bf16=True), Device(kind="cuda", bf16=False)
+MEAN = ("Pooling", {"word_embedding_dimension": 128, "pooling_mode_mean_tokens": True})
+DENSE = ("Dense", {"in_features": 128, "out_features": 64, "bias": False, "activation_function": "torch.nn.Identity"})
+NORMALIZE = ("Normalize", {})
+
+
+def small_bert(vocabulary: int) -> Any:
+    return tiny_models.bert(vocabulary, width=128, heads=2, inner=256)
+
+
+def small_t5(vocabulary: int) -> Any:
+    return tiny_models.t5(vocabulary, width=128, inner=256, heads=2)
+
+
+@pytest.fixture
+def bert(tmp_path):
+    folder = tmp_path / "bert"
+    tiny_models.write_model(folder, small_bert, "word_piece")
+    return folder
+
+
+@pytest.fixture
+def t5(tmp_path):
+    folder = tmp_path / "t5"
+    tiny_models.write_model(folder, small_t5, "unigram_t5")
+    tiny_models.write_chain(folder, [MEAN, DENSE, NORMALIZE])
+    return folder
+
+
+def resolve(folder: Path | str, device: Device = CPU, **keys: Any) -> EncoderSpec:
+    return registry.resolve(EncoderConfig(model=str(folder), **keys), device)
+
+
+def encode(spec: EncoderSpec, texts: list[str]) -> np.ndarray:
+    return registry.build_encoder(spec, "cpu", 1).encode(registry.build_preparer(spec).prepare(texts))
+
+
+def refusal(folder: Path, **keys: Any) -> PipelineError:
+    with pytest.raises(PipelineError) as caught:
+        resolve(folder, **keys)
+    return caught.value
+
+
+def edit(path: Path, **values: Any) -> None:
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(found | values))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "named"),
+    [
+        ("WeightedLayerPooling", {}, "WeightedLayerPooling"),
+        ("CNN", {}, "CNN"),
+        ("Pooling", {"pooling_mode": "attention"}, "attention"),
+        ("Dense", DENSE[1] | {"activation_function": "own.code.Act"}, "own.code.Act"),
+        ("Dense", DENSE[1] | {"use_residual": True}, "residual"),
+        ("Dense", DENSE[1] | {"module_input_name": "token_embeddings"}, "token_embeddings"),
+        ("Dense", DENSE[1] | {"in_features": 64}, "takes 64"),
+        ("Normalize", {"module_input_name": "token_embeddings"}, "token_embeddings"),
+    ],
+)
+def test_a_module_embatch_does_not_run_is_refused_by_name(bert, kind, config, named):
+    heads = [(kind, config)] if kind == "Pooling" else [MEAN, (kind, config)]
+    tiny_models.write_chain(bert, heads)
+    error = refusal(bert)
+    assert error.exit_code == 6
+    assert named in str(error)
+
+
+def test_a_module_of_the_models_own_code_is_refused(bert):
+    tiny_models.write_chain(bert, [MEAN])
+    modules = json.loads((bert / "modules.json").read_text())
+    modules[1]["type"] = "custom_st.Pooling"
+    (bert / "modules.json").write_text(json.dumps(modules))
+    error = refusal(bert)
+    assert (error.exit_code, "custom_st.Pooling" in str(error)) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "named"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}, "modeling_own.OwnModel"),
+        ("config.json", {"model_type": "no_such_architecture"}, "no_such_architecture"),
+        ("config.json", {"model_type": "bart", "is_encoder_decoder": True}, "bart"),
+        ("config.json", {"position_embedding_type": "relative_key"}, "relative_key"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}, "tokenizer_config.json"),
+        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "fill-mask"),
+        ("sentence_bert_config.json", {"tokenizer_args": {"add_prefix_space": True}}, "tokenizer_args"),
+    ],
+)
+def test_a_folder_that_would_be_read_wrongly_is_refused(bert, file, values, named):
+    tiny_models.write_chain(bert, [MEAN])
+    edit(bert / file, **values)
+    error = refusal(bert)
+    assert error.exit_code == 6
+    assert named in str(error)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json", "2_Dense/model.safetensors"])
+def test_a_missing_file_is_named(t5, file):
+    (t5 / file).unlink()
+    error = refusal(t5)
+    assert error.exit_code == 6
+    assert file in str(error)
+
+
+def test_weights_without_a_tensor_are_refused_at_loading(bert):
+    tiny_models.write_chain(bert, [MEAN])
+    weights = load_file(bert / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, bert / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 tensors.*layer\.1\.output\.dense\.weight"):
+        registry.build_encoder(resolve(bert), "cpu", 1)
+
+
+def test_a_folder_without_modules_needs_a_pooling(bert):
+    error = refusal(bert)
+    assert (error.exit_code, "encoder.pooling" in str(error)) == (6, True)
+    assert resolve(bert, pooling="lasttoken").heads == [{"type": "pooling", "modes": ["lasttoken"]}]
+
+
+def test_a_pooling_of_the_job_replaces_the_models(bert):
+    tiny_models.write_chain(bert, [MEAN, NORMALIZE])
+    assert resolve(bert, pooling="weightedmean").pooling == "weightedmean"
+    assert resolve(bert, pooling="weightedmean").normalized
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [("include", "include"), ("exclude", "exclude"), ("instructor", "instructor")]
+)
+def test_a_t5_with_dense_and_a_prompt_takes_the_jobs_word_for_its_kind(t5, asked, kept):
+    assert resolve(t5, prompt="Represent: ", prompt_pooling=asked).prompt_pooling == kept
+
+
+@pytest.mark.parametrize(
+    "prompt", [{"text": "Represent: "}, {"column": "instruction"}, {"template": "Represent {x}: "}]
+)
+def test_a_t5_with_dense_and_a_prompt_of_unknown_kind_is_refused(t5, prompt):
+    error = refusal(t5, prompt=prompt)
+    assert error.exit_code == 2
+    assert "encoder.prompt_pooling" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("repository", "include_prompt", "expected"),
+    [
+        ("hkunlp/instructor-tiny", None, "instructor"),
+        ("hkunlp/instructor-tiny", False, "instructor"),
+        ("someone/instructor-tiny", False, "exclude"),
+        ("someone/sentence-t5", True, "include"),
+    ],
+)
+def test_prompt_pooling_goes_by_the_files_then_by_the_name(t5, tmp_path, repository, include_prompt, expected):
+    if include_prompt is not None:
+        edit(t5 / "1_Pooling/config.json", include_prompt=include_prompt)
+    folder = tmp_path / repository
+    folder.parent.mkdir()
+    t5.rename(folder)
+    assert resolve(folder, prompt="Represent: ").prompt_pooling == expected
+
+
+def test_a_prompt_that_fills_the_limit_is_refused(bert):
+    tiny_models.write_chain(bert, [MEAN])
+    error = refusal(bert, prompt="the " * 14, max_seq_length=16)
+    assert (error.exit_code, str(error).startswith("encoder.prompt:")) == (2, True)
+    assert resolve(bert, prompt="the " * 13, max_seq_length=16).max_seq_length == 16
+
+
+def test_a_prompt_is_taken_by_its_name(bert):
+    tiny_models.write_chain(bert, [MEAN])
+    prompts = {"query": "query: ", "passage": "passage: "}
+    edit(bert / "config_sentence_transformers.json", prompts=prompts, default_prompt_name="passage")
+    assert resolve(bert).prompt == "passage: "
+    assert resolve(bert, prompt={"name": "query"}).prompt == "query: "
+    assert refusal(bert, prompt={"name": "other"}).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tokenizer", "limit"),
+    [
+        (lambda size: tiny_models.roberta(size, width=48), "byte_level", 512),
+        (lambda size: tiny_models.mpnet(size, width=48), "word_piece_mpnet", 512),
+    ],
+)
+def test_positions_that_are_reserved_do_not_count(tmp_path, architecture, tokenizer, limit):
+    tiny_models.write_model(tmp_path, architecture, tokenizer)
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert resolve(tmp_path, pooling="mean").max_seq_length == limit
+    assert refusal(tmp_path, pooling="mean", max_seq_length=limit + 1).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("model_type", "device", "expected"),
+    [
+        ("bert", GPU, "float16"),
+        ("mpnet", OLD_GPU, "float16"),
+        ("t5", GPU, "bfloat16"),
+        ("t5", OLD_GPU, "float32"),
+        ("qwen3", GPU, "bfloat16"),
+        ("bert", CPU, "bfloat16"),
+        ("t5", CPU, "bfloat16"),
+        ("t5", OLD_CPU, "float32"),
+    ],
+)
+def test_auto_takes_the_precision_that_fits_family_and_device(model_type, device, expected):
+    assert resolve_dtype("auto", device, model_type) == expected
+
+
+def test_float16_is_refused_where_it_overflows():
+    assert resolve_dtype("float16", CPU, "bert") == "float16"
+    with pytest.raises(ConfigError, match="overflows float16"):
+        resolve_dtype("float16", CPU, "t5")
+
+
+def test_t5_stored_in_float16_does_not_overflow(t5):
+    weights = load_file(t5 / "model.safetensors")
+    # the residual passes float16's largest number, 65504, as that of instructor-large does
+    large = {name: value * 30_000 if name.endswith("wo.weight") else value for name, value in weights.items()}
+    save_file({name: value.half() for name, value in large.items()}, t5 / "model.safetensors", {"format": "pt"})
+    ids = torch.arange(3, 40)[None]
+    states = transformers.T5EncoderModel.from_pretrained(t5, dtype=torch.float32)(ids, output_hidden_states=True)
+    texts = tiny_models.texts(40)
+
+    vectors, exact = (encode(resolve(t5, dtype=dtype), texts) for dtype in ("bfloat16", "float32"))
+
+    assert states.hidden_states[1].abs().max() > 65504
+    assert (vectors * exact).sum(1).min() >= 0.9995
