@@ -126,13 +126,27 @@ def test_a_missing_file_is_named(t5, file):
     assert file in str(error)
 
 
-def test_weights_without_a_tensor_are_refused_at_loading(bert):
+@pytest.mark.parametrize("backend", ["packed", "padded"])
+def test_weights_without_a_tensor_are_refused_at_loading(bert, backend):
     tiny_models.write_chain(bert, [MEAN])
     weights = load_file(bert / "model.safetensors")
     del weights["encoder.layer.1.output.dense.weight"]
     save_file(weights, bert / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=r"lack 1 tensors.*layer\.1\.output\.dense\.weight"):
-        registry.build_encoder(resolve(bert), "cpu", 1)
+    with pytest.raises(ModelError, match=r"lack .*layer\.1\.output\.dense\.weight") as caught:
+        registry.build_encoder(resolve(bert, backend=backend), "cpu", 1)
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize("backend", ["packed", "padded"])
+def test_weights_in_half_precision_and_of_a_model_with_a_head_load_as_they_are(bert, backend):
+    tiny_models.write_chain(bert, [MEAN, NORMALIZE])
+    weights = load_file(bert / "model.safetensors")
+    halved = {f"bert.{name}": value.half() for name, value in weights.items() if "pooler" not in name}
+    save_file({name[5:]: value.float() for name, value in halved.items()}, bert / "model.safetensors", {"format": "pt"})
+    exact = encode(resolve(bert, dtype="float32", backend=backend), ["a text", "another"])
+    save_file(halved | {"cls.predictions.bias": torch.zeros(3)}, bert / "model.safetensors", {"format": "pt"})
+    found = encode(resolve(bert, dtype="float32", backend=backend), ["a text", "another"])
+    assert np.abs(found - exact).max() <= 1e-6
 
 
 def test_a_folder_without_modules_needs_a_pooling(bert):

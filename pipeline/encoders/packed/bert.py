@@ -114,7 +114,8 @@ class PackedBert:
         return numbers * counted + self._padding_id
 
     def _normed(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
-        return nn.functional.layer_norm(x, x.shape[1:], *norm, self._epsilon)
+        normed: Tensor = nn.functional.layer_norm(x, x.shape[1:], *norm, self._epsilon)
+        return normed
 
 
 class _Layer:
