@@ -17,6 +17,7 @@ from samples import ROOT, make_rows, write_jsonl
 
 pytest_plugins = ["store_fixtures"]
 
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """Three files of 100 rows each: Parquet, JSON Lines, and JSON Lines in gzip."""

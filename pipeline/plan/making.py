@@ -12,10 +12,11 @@ from pipeline.corpus.files import describe_change
 from pipeline.encoders import registry
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.precision import Device
-from pipeline.exceptions import ModelChangedError, PlanChangedError
+from pipeline.exceptions import ConfigError, ModelChangedError, PlanChangedError
 from pipeline.plan.document import Plan, build
 from pipeline.plan.units import make_units
 from pipeline.schema import output_schema
+from pipeline.storage import split_uri
 
 UNIT_SECONDS = 8.0
 ASSUMED_ROW_TOKENS = 128
@@ -32,6 +33,7 @@ def make_plan(config: JobConfig, device: Device) -> Plan:
         SourceError: the input is missing, unreadable, or lacks a column.
         ModelError: the model's files cannot be used.
     """
+    _refuse_output_inside_input(config)
     listing = CorpusFiles(config.input.uri).discover(config.input.format)
     spec = registry.resolve(config.encoder, device)
     asked = config.output.unit_rows
@@ -44,6 +46,14 @@ def make_plan(config: JobConfig, device: Device) -> Plan:
         "encoding_version": fingerprint.ENCODING_VERSION,
     }
     return build(requested_identity(config), resolved, output_schema(keep, spec.dimension), units)
+
+
+def _refuse_output_inside_input(config: JobConfig) -> None:
+    """Shards among the source files would be new sources to the next look at the input."""
+    protocol, path = split_uri(config.input.uri)
+    output = split_uri(config.output.uri)
+    if output[0] == protocol and f"{output[1].rstrip('/')}/".startswith(f"{path.rstrip('/')}/"):
+        raise ConfigError("output.uri", f"{config.output.uri!r} lies inside the input; name a place beside it")
 
 
 def default_unit_rows(spec: EncoderSpec, device: Device) -> int:

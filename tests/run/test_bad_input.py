@@ -62,6 +62,10 @@ def unwritable_output(job, folder):
     job["output"]["uri"] = str(folder / "file/out")
 
 
+def output_inside_the_input(job, folder):
+    job["output"]["uri"] = str(folder / "corpus/vectors")
+
+
 def corrupt_parquet(job, folder):
     (folder / "corpus/d.parquet").write_bytes(b"PAR1 this is not Parquet PAR1")
 
@@ -92,6 +96,7 @@ REFUSED = [
     (no_model, 2, "encoder.model: is required"),
     (no_such_model_folder, 6, "model './models/none': no such folder"),
     (unwritable_output, 2, "output.uri: cannot be written: Not a directory"),
+    (output_inside_the_input, 2, "lies inside the input; name a place beside it"),
     (corrupt_parquet, 5, "cannot read source file 'd.parquet': not readable as Parquet"),
     (truncated_gzip, 5, "cannot read source file 'b.jsonl.gz': damaged gzip"),
     (kept_columns_that_differ, 5, "is string, but int64 in 'c.parquet'; give its type in input.keep"),

@@ -63,7 +63,11 @@ def test_killed_process_groups_resume_to_the_same_output(job, job_file, embatch,
         for name, data in committed.items():
             assert shards(output)[name] == data
         started = encoded(log)
-        again = [name for name in committed if str(int(name[5:13])) in started[started.index("|") :]] if "|" in started else []
+        again = (
+            [name for name in committed if str(int(name[5:13])) in started[started.index("|") :]]
+            if "|" in started
+            else []
+        )
         assert again == []
         committed = shards(output)
         with log.open("a") as file:
@@ -87,7 +91,14 @@ def test_a_killed_worker_is_replaced_within_the_run(job, job_file, embatch, tmp_
 
 
 def test_a_driver_killed_around_the_manifest_finishes_later(job, job_file, embatch, expected, digest_of):
-    for place in ("local.before_link", "local.after_link", "claim.after_create", "plan.before_head", "manifest.before_put", "manifest.after_put"):
+    for place in (
+        "local.before_link",
+        "local.after_link",
+        "claim.after_create",
+        "plan.before_head",
+        "manifest.before_put",
+        "manifest.after_put",
+    ):
         killed = embatch("run", str(job_file), EMBATCH_FAILPOINTS=f"{place}:SIGKILL")
         assert killed.returncode == -signal.SIGKILL
     done = embatch("run", str(job_file), "--json")

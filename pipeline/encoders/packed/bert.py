@@ -111,7 +111,8 @@ class PackedBert:
             return torch.cat([torch.arange(length) for length in lengths])
         counted = (ids != self._padding_id).long()
         numbers: Tensor = torch.cat([text.cumsum(0) for text in torch.split(counted, lengths)])
-        return numbers * counted + self._padding_id
+        numbers = numbers * counted + self._padding_id
+        return numbers
 
     def _normed(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
         normed: Tensor = nn.functional.layer_norm(x, x.shape[1:], *norm, self._epsilon)
