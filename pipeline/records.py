@@ -137,6 +137,8 @@ class Receipt:
     rows_ok: int
     tokens: int
     truncated: int
+    chars: int
+    chars_lost: int
     dead_by_code: dict[str, int] = field(default_factory=dict)
     dead_key: str | None = None
     dead_sha256: str | None = None

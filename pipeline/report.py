@@ -38,7 +38,7 @@ def output_totals(receipts: Sequence[Receipt], plan: Plan | None) -> dict[str, A
     """Sum up the whole output, beside what was planned."""
     planned = {"units_planned": len(plan.units), "rows_planned": plan.rows} if plan else {}
     totals = manifest.total(receipts)
-    return {**planned, **asdict(totals), "rows_dead": totals.rows_dead}
+    return {**planned, **asdict(totals), "rows_dead": totals.rows_dead, "tokens_lost_estimate": totals.tokens_lost}
 
 
 def run_totals(encoded: Sequence[Receipt], seconds: float, encoding_seconds: float) -> dict[str, Any]:

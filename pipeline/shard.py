@@ -36,11 +36,13 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInfo:
-    """What a shard's footer says besides the counts: which plan and unit, and how vectors were made."""
+    """What a shard's rows do not tell: which plan and unit, how vectors were made, and the texts' characters."""
 
     plan_id: str
     unit: int
     description: dict[str, str]
+    chars: int = 0
+    chars_lost: int = 0
 
 
 def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
@@ -63,6 +65,8 @@ def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
         "rows_ok": len(table),
         "tokens": pc.sum(table["n_tokens"]).as_py() or 0,
         "truncated": pc.sum(table["truncated"]).as_py() or 0,
+        "chars": info.chars,
+        "chars_lost": info.chars_lost,
         "dead_by_code": _count(dead["code"]),
         "dead_key": f"_dead/part-{info.unit:08d}-{dead_sha256[:12]}.parquet" if dead_sha256 else None,
         "dead_sha256": dead_sha256,

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from samples import ROOT, make_rows, write_jsonl
 
 pytest_plugins = ["store_fixtures"]

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from samples import ROOT
 
 BLOCK = re.compile(r"^```(bash|python) exec\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,13 +56,21 @@ def _title(report: RunReport) -> str:
     return f"{report.name}: complete{trial}"
 
 
+def _truncated(totals: dict[str, Any]) -> str:
+    if not totals["truncated"]:
+        return "no row"
+    lost = f"{totals['chars_lost']:,} of {totals['chars']:,} characters lost"
+    return f"{totals['truncated']:,} rows, {lost}, about {totals['tokens_lost_estimate']:,} tokens"
+
+
 def _lines(report: RunReport) -> list[tuple[str, str]]:
     totals, now = report.totals, report.this_run
     lines = [
         ("output", report.output),
         ("rows", f"{totals['rows_in']:,} in = {totals['rows_ok']:,} embedded + {totals['rows_dead']:,} dead letters"),
         ("dead letters", console.counts(totals["dead_by_code"])),
-        ("tokens", f"{totals['tokens']:,} ({totals['truncated']:,} rows truncated)"),
+        ("tokens", f"{totals['tokens']:,}"),
+        ("truncated", _truncated(totals)),
         ("shards", f"{totals['units']:,}, {console.size(totals['size_bytes'])}"),
         ("encoder", f"{report.encoder['model']}, {report.encoder['dimension']} x {report.encoder['dtype']}"),
         ("content digest", str(report.content_digest)),

@@ -33,6 +33,8 @@ _SCHEMA = pa.schema(
         pa.field("rows_ok", pa.int64(), nullable=False),
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("truncated", pa.int64(), nullable=False),
+        pa.field("chars", pa.int64(), nullable=False),
+        pa.field("chars_lost", pa.int64(), nullable=False),
         pa.field("dead_by_code", pa.string(), nullable=False),
         pa.field("dead_key", pa.string()),
         pa.field("dead_sha256", pa.string()),
@@ -49,6 +51,8 @@ class Totals:
     rows_ok: int
     tokens: int
     truncated: int
+    chars: int
+    chars_lost: int
     size_bytes: int
     dead_by_code: dict[str, int]
 
@@ -56,6 +60,12 @@ class Totals:
     def rows_dead(self) -> int:
         """Rows set aside, whatever the code."""
         return sum(self.dead_by_code.values())
+
+    @property
+    def tokens_lost(self) -> int:
+        """An estimate: the characters lost, at as many characters a token as those that were read."""
+        read = self.chars - self.chars_lost
+        return round(self.tokens * self.chars_lost / read) if read else 0
 
     @property
     def rows_failed(self) -> int:
@@ -74,6 +84,8 @@ def total(receipts: Sequence[Receipt]) -> Totals:
         rows_ok=sum(receipt.rows_ok for receipt in receipts),
         tokens=sum(receipt.tokens for receipt in receipts),
         truncated=sum(receipt.truncated for receipt in receipts),
+        chars=sum(receipt.chars for receipt in receipts),
+        chars_lost=sum(receipt.chars_lost for receipt in receipts),
         size_bytes=sum(receipt.size_bytes for receipt in receipts),
         dead_by_code=dict(sorted(dead.items())),
     )
@@ -105,6 +117,8 @@ def publish(store: Store, plan_id: str, receipts: Sequence[Receipt], *, single_w
         "dead_by_code": totals.dead_by_code,
         "tokens": totals.tokens,
         "truncated": totals.truncated,
+        "chars": totals.chars,
+        "chars_lost": totals.chars_lost,
         "content_digest": combine_digests(receipt.content_digest for receipt in receipts),
         "single_writer": single_writer,
         "parts": parts,

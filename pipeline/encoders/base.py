@@ -71,9 +71,9 @@ class EncoderSpec:
 class PreparedTexts:
     """Texts ready to encode, as Arrow columns.
 
-    `rows` has one value a text: `n_tokens` int32 (special tokens included), `truncated` bool, `chars_lost`
-    int32 (characters of prompt and text after the last token kept), and what else the encoder needs.
-    `token_ids` int32 holds all tokens end to end, or is empty.
+    `rows` has one value a text: `n_tokens` int32 (special tokens included), `truncated` bool, `chars` int32
+    (characters of prompt and text), `chars_lost` int32 (those after the last token kept), and what else the
+    encoder needs. `token_ids` int32 holds all tokens end to end, or is empty.
     """
 
     rows: dict[str, pa.Array]

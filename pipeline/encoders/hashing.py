@@ -57,6 +57,8 @@ class HashingEncoder:
         rows = {
             "n_tokens": pa.array([len(text.split()) for text in full], pa.int32()),
             "truncated": pa.array([False] * len(full), pa.bool_()),
+            "chars": pa.array([len(text) for text in full], pa.int32()),
+            "chars_lost": pa.array([0] * len(full), pa.int32()),
             "text": pa.array(full, pa.large_string()),
         }
         return PreparedTexts(rows=rows, token_ids=pa.array([], pa.int32()))

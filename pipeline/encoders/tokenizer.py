@@ -62,6 +62,7 @@ class TextTokenizer:
         rows = {
             "n_tokens": pa.array([len(row) for row in ids], pa.int32()),
             "truncated": pa.array([length > limit for length in lengths], pa.bool_()),
+            "chars": pa.array([len(text) for text in full], pa.int32()),
             "chars_lost": pa.array(lost, pa.int32()),
             "prompt_tokens": pa.array([prompting.left_out(counts[prompt], pooling) for prompt in prompts], pa.int32()),
             "no_room": pa.array([bool(prompt) and counts[prompt] >= keep for prompt in prompts], pa.bool_()),

@@ -101,7 +101,13 @@ class EncodeAndCommit:
     def _build(self, unit: Unit, key: str, work: Payload, vectors: Vectors) -> shard.Shard:
         good = _usable(vectors, normalized=self._spec.normalized)
         table = self._table(unit, work, vectors).filter(pa.array(good))
-        info = shard.ShardInfo(plan_id=self._order.plan_id, unit=unit.number, description=self._order.description)
+        info = shard.ShardInfo(
+            plan_id=self._order.plan_id,
+            unit=unit.number,
+            description=self._order.description,
+            chars=_sum(work.prepared.rows["chars"], good),
+            chars_lost=_sum(work.prepared.rows["chars_lost"], good),
+        )
         return shard.build(info, key, table, _dead_table(unit, work, good))
 
     def _table(self, unit: Unit, work: Payload, vectors: Vectors) -> pa.Table:
@@ -126,6 +132,10 @@ def _usable(vectors: Vectors, *, normalized: bool) -> npt.NDArray[np.bool_]:
     if normalized:
         good &= np.abs(norms - 1) < 1e-3
     return good
+
+
+def _sum(counts: pa.Array, good: npt.NDArray[np.bool_]) -> int:
+    return int(counts.to_numpy()[good].sum(dtype=np.int64))
 
 
 def _sources(unit: Unit) -> list[str]:

@@ -35,6 +35,8 @@ class Entry:
     rows_ok: int
     tokens: int
     truncated: int
+    chars: int
+    chars_lost: int
     dead_by_code: dict[str, int]
     dead_key: str | None
     dead_sha256: str | None
@@ -107,6 +109,8 @@ def _against_sums(head: Mapping[str, Any], entries: Sequence[Entry]) -> list[str
         "rows_ok": sum(entry.rows_ok for entry in entries),
         "tokens": sum(entry.tokens for entry in entries),
         "truncated": sum(entry.truncated for entry in entries),
+        "chars": sum(entry.chars for entry in entries),
+        "chars_lost": sum(entry.chars_lost for entry in entries),
         "dead_by_code": dict(dead),
         "content_digest": combine_digests(entry.content_digest for entry in entries),
     }

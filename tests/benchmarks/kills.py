@@ -84,14 +84,12 @@ def main() -> None:
         before, seen = committed(output), len(encoded(log))
         final = json.loads(start(work, output, log).communicate()[0])
         twice += len(before & set(encoded(log)[seen:]))
-        print(
-            f"resumed: exit {final['exit_code']}, digest {final['content_digest']}, this run {final['this_run']['units']} units"
-        )
+        print(f"resumed: exit {final['exit_code']}, digest {final['content_digest']}")
+        print(f"units of the last run: {final['this_run']['units']}")
         verified = subprocess.run([sys.executable, "-m", "jobs.cli", "verify", str(output)], check=False)
         print(f"digests equal: {final['content_digest'] == undisturbed['content_digest']}")
-        print(
-            f"committed units encoded again: {twice}; encodings begun {len(encoded(log))} for {len(committed(output))} units"
-        )
+        print(f"committed units encoded again: {twice}")
+        print(f"encodings begun: {len(encoded(log))} for {len(committed(output))} units")
         print(f"verify: exit {verified.returncode}")
 
 

@@ -99,6 +99,8 @@ def test_empty_texts_are_dead_but_not_failed():
         rows_ok=4,
         tokens=0,
         truncated=0,
+        chars=0,
+        chars_lost=0,
         dead_by_code={"BAD_JSON": 2, "EMPTY": 3},
     )
 

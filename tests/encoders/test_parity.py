@@ -110,17 +110,27 @@ class Built:
     vectors: np.ndarray
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+MORE = 500
+ROWS = [
+    *(pytest.param((family, family.count), id=name) for name, family in FAMILIES.items()),
+    *(
+        pytest.param((family, MORE), id=f"{name}, {MORE} texts", marks=pytest.mark.slow)
+        for name, family in FAMILIES.items()
+    ),
+]
+
+
+@pytest.fixture(scope="session", params=ROWS)
 def built(request, tmp_path_factory):
-    family = FAMILIES[request.param]
+    family, count = request.param
     folder = tmp_path_factory.mktemp("model") / "facebook" / "contriever-tiny"
     tiny_models.write_model(folder, family.architecture, family.tokenizer)
     if family.heads:
         tiny_models.write_chain(folder, family.heads, max_seq_length=family.limit, do_lower_case=family.lower)
-    texts = tiny_models.texts(family.count)
+    texts = tiny_models.texts(count)
     torch.set_num_threads(1)
     reference = SentenceTransformer(str(folder), device="cpu")
-    vectors = reference.encode(texts, prompt=family.prompt, batch_size=16)
+    vectors = reference.encode(texts, prompt=family.prompt, batch_size=4)
     return Built(folder=folder, texts=texts, prompt=family.prompt, vectors=vectors)
 
 
@@ -152,7 +162,7 @@ def test_float32_vectors_equal_the_references(built):
 
 
 def test_a_text_alone_has_the_vector_it_has_in_any_batch(built):
-    texts = built.texts[:20]
+    texts = built.texts[:12]
     alone = encode(built.folder, texts, built.prompt, max_batch_tokens=1)
     together = encode(built.folder, texts, built.prompt)
     reordered = encode(built.folder, texts[::-1], built.prompt, max_batch_tokens=300)[::-1]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from samples import ROOT, make_rows, write_jsonl
 
 from pipeline.config import parse_job
 from pipeline.embeddings import read_embeddings
 from pipeline.run import run
-from samples import ROOT, make_rows, write_jsonl
 
 DOCUMENTED = (ROOT / "docs/bad-input.md").read_text()
 

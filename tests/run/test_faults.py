@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from samples import ROOT
 
 pytestmark = pytest.mark.ray

@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
+from samples import make_rows, write_jsonl
 
 from pipeline.config import parse_job
 from pipeline.exceptions import (
@@ -18,7 +19,6 @@ from pipeline.exceptions import (
     SourceChangedError,
 )
 from pipeline.run import RunOptions, run
-from samples import make_rows, write_jsonl
 
 pytestmark = pytest.mark.ray
 
@@ -63,7 +63,7 @@ def test_output_is_plain_parquet_to_every_reader(config):
 
 def test_another_encoder_is_refused_with_the_difference(config):
     run(config)
-    with pytest.raises(PlanChangedError, match='encoder.model: "hashing:16" -> "hashing:32"'):
+    with pytest.raises(PlanChangedError, match=r'encoder\.model: "hashing:16" -> "hashing:32"'):
         run(changed(config, encoder={"model": "hashing:32"}))
 
 

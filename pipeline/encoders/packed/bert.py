@@ -110,9 +110,9 @@ class PackedBert:
         if self._padding_id is None:
             return torch.cat([torch.arange(length) for length in lengths])
         counted = (ids != self._padding_id).long()
-        numbers: Tensor = torch.cat([text.cumsum(0) for text in torch.split(counted, lengths)])
-        numbers = numbers * counted + self._padding_id
-        return numbers
+        numbers = torch.cat([text.cumsum(0) for text in torch.split(counted, lengths)])
+        numbered: Tensor = numbers * counted + self._padding_id
+        return numbered
 
     def _normed(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
         normed: Tensor = nn.functional.layer_norm(x, x.shape[1:], *norm, self._epsilon)
