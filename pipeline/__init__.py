@@ -9,20 +9,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.audit import verify as verify
     from pipeline.config import JobConfig as JobConfig
     from pipeline.embeddings import read_embeddings as read_embeddings
-    from pipeline.plan import make_plan as make_plan
+    from pipeline.job import RunOptions as RunOptions
+    from pipeline.job import run as run
+    from pipeline.planning import preview as preview
     from pipeline.report import RunReport as RunReport
-    from pipeline.run import RunOptions as RunOptions
-    from pipeline.run import run as run
 
 _PUBLIC = {
     "JobConfig": "pipeline.config",
-    "RunOptions": "pipeline.run",
+    "RunOptions": "pipeline.job",
     "RunReport": "pipeline.report",
-    "make_plan": "pipeline.plan",
+    "preview": "pipeline.planning",
     "read_embeddings": "pipeline.embeddings",
-    "run": "pipeline.run",
+    "run": "pipeline.job",
+    "verify": "pipeline.audit",
 }
 __all__ = list(_PUBLIC)
 

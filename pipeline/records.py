@@ -71,6 +71,8 @@ class Slice:
     end: int = 0
 
     def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.source.path}, which has no rows"
         return f"{self.source.path} rows {self.first_row} to {self.first_row + self.rows - 1}"
 
 

@@ -20,8 +20,8 @@ LAYERS = (
     {"checkpoint"},
     {"plan"},
     {"ray_data"},
-    {"embeddings", "status", "clean", "verify", "report", "tracking", "planning"},
-    {"run"},
+    {"embeddings", "status", "clean", "audit", "report", "tracking", "planning"},
+    {"job"},
 )
 HEAVY = {
     "ray": {"pipeline/ray_data"},
@@ -79,8 +79,8 @@ def test_library_never_imports_the_edge():
     assert not [source for source in SOURCES if source.startswith("pipeline/") and "jobs" in imports(source)]
 
 
-def test_verify_shares_nothing_with_the_writer():
-    shared = {room(module) for source in SOURCES if "/verify" in source for module in imports(source)}
+def test_the_audit_shares_nothing_with_the_writer():
+    shared = {room(module) for source in SOURCES if source.startswith("pipeline/audit/") for module in imports(source)}
     assert shared.isdisjoint({"corpus", "shard", "checkpoint", "encoders", "ray_data"})
 
 
@@ -99,6 +99,13 @@ def test_import_is_light(module, absent):
     code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_public_names_are_not_hidden_by_modules():
+    code = "import pipeline; [getattr(pipeline, name) for name in pipeline.__all__ * 2]; print(*("
+    code += "name for name in pipeline.__all__ if isinstance(getattr(pipeline, name), type(pipeline))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == ""
 
 
 def test_published_schema_is_the_current_one():

@@ -38,8 +38,8 @@ def run(
     """
     console.own_stdout()
     config = arguments.load(job, set_, (input_, output), model)
-    from pipeline.run import RunOptions  # Ray takes two seconds to import
-    from pipeline.run import run as run_job
+    from pipeline.job import RunOptions  # Ray takes two seconds to import
+    from pipeline.job import run as run_job
 
     options = RunOptions(
         takeover=takeover, single_writer=single_writer, skip_changed=skip_changed, fail_on_empty=fail_on_empty

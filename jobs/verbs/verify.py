@@ -29,7 +29,7 @@ def verify(
 
     embatch verify s3://embeddings/docs/ --no-input --json
     """
-    from pipeline.verify import verify as audit  # numpy and pyarrow: not for --help
+    from pipeline.audit import verify as audit  # numpy and pyarrow: not for --help
 
     report = audit(output, allow_partial=allow_partial, check_input=check_input, input_uri=input_)
     if report.findings:

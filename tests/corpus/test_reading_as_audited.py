@@ -12,13 +12,13 @@ from corpus.corpus_reading import examples, read
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audit.rows import UNJUDGED, Judgement, RowJudge
+from pipeline.audit.sources import InputFiles
 from pipeline.config import parse_job
 from pipeline.corpus import CorpusFiles
 from pipeline.plan.document import build
 from pipeline.plan.making import requested_identity
 from pipeline.schema import output_schema
-from pipeline.verify.rows import UNJUDGED, Judgement, RowJudge
-from pipeline.verify.sources import InputFiles
 
 KEEP = {"n": "int32", "x": "string"}
 

@@ -13,7 +13,7 @@ from samples import ROOT, make_rows, write_jsonl
 
 from pipeline.config import parse_job
 from pipeline.embeddings import read_embeddings
-from pipeline.run import run
+from pipeline.job import run
 
 DOCUMENTED = (ROOT / "docs/bad-input.md").read_text()
 

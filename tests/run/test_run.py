@@ -18,7 +18,7 @@ from pipeline.exceptions import (
     PlanChangedError,
     SourceChangedError,
 )
-from pipeline.run import RunOptions, run
+from pipeline.job import RunOptions, run
 
 pytestmark = pytest.mark.ray
 

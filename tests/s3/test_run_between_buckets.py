@@ -16,7 +16,7 @@ from samples import make_rows
 from store_fixtures import S3_SECRET
 
 from pipeline.config import parse_job
-from pipeline.run import run
+from pipeline.job import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 

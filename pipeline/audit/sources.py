@@ -18,11 +18,11 @@ from typing import Any, NoReturn, Protocol, assert_never
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.audit.rows import Row, RowJudge, json_text
 from pipeline.exceptions import ConfigError
 from pipeline.records import DeadCode, Format, SourceFile
 from pipeline.schema import declares_extensions, plain_type
 from pipeline.storage import open_filesystem
-from pipeline.verify.rows import Row, RowJudge, json_text
 
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 16 << 20

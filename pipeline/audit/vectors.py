@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.verify.findings import RowFaults
+from pipeline.audit.findings import RowFaults
 
 NORM_TOLERANCE = 1e-3
 HASHING_TOLERANCE = 1e-6

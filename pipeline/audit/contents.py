@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.audit.findings import RowFaults
+from pipeline.audit.rows import UNJUDGED, Judgement, RowJudge
+from pipeline.audit.shards import ShardAudit
+from pipeline.audit.sources import CHUNK_ROWS, READ_ERRORS, Chunk, InputFiles, SourceRows
+from pipeline.audit.vectors import HASHING_TOLERANCE, hashing_vectors, matrix
 from pipeline.fingerprint import content_digest
 from pipeline.plan import Plan
 from pipeline.records import DeadCode, Slice, SourceFile
-from pipeline.verify.findings import RowFaults
-from pipeline.verify.rows import UNJUDGED, Judgement, RowJudge
-from pipeline.verify.shards import ShardAudit
-from pipeline.verify.sources import CHUNK_ROWS, READ_ERRORS, Chunk, InputFiles, SourceRows
-from pipeline.verify.vectors import HASHING_TOLERANCE, hashing_vectors, matrix
 
 MAX_SHOWN = 80
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline import plan as plans
+from pipeline.audit.contents import InputAudit
+from pipeline.audit.findings import Findings, VerifyReport
+from pipeline.audit.manifest import HEAD, Entry, audit_manifest
+from pipeline.audit.shards import ShardAudit, audit_shard, shard_key
+from pipeline.audit.sources import InputFiles
+from pipeline.audit.units import unit_faults
 from pipeline.exceptions import DamagedOutputError
 from pipeline.fingerprint import combine_digests
 from pipeline.plan import Plan
 from pipeline.storage import Store, open_store
-from pipeline.verify.contents import InputAudit
-from pipeline.verify.findings import Findings, VerifyReport
-from pipeline.verify.manifest import HEAD, Entry, audit_manifest
-from pipeline.verify.shards import ShardAudit, audit_shard, shard_key
-from pipeline.verify.sources import InputFiles
-from pipeline.verify.units import unit_faults
 
 READERS = 2
 SHARDS_AHEAD = 2

@@ -23,6 +23,10 @@ from hypothesis import strategies as st
 
 from pipeline import plan as plans
 from pipeline import shard
+from pipeline.audit import VerifyReport, verify
+from pipeline.audit.findings import Findings
+from pipeline.audit.units import unit_faults
+from pipeline.audit.vectors import vector_faults
 from pipeline.checkpoint import commits, manifest
 from pipeline.config import JobConfig, parse_job
 from pipeline.encoders import precision
@@ -38,10 +42,6 @@ from pipeline.records import Receipt, Slice, Unit
 from pipeline.report import describe
 from pipeline.schema import encode_schema
 from pipeline.storage import open_store
-from pipeline.verify import VerifyReport, verify
-from pipeline.verify.findings import Findings
-from pipeline.verify.units import unit_faults
-from pipeline.verify.vectors import vector_faults
 
 DEAD_LINES = {
     "EMPTY": [b"", b"   ", b'{"id": 1, "text": null}', b'{"id": 1, "text": " \\n\\u3000"}'],

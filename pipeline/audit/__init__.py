@@ -6,7 +6,7 @@ writer does not use: nothing here imports readers, encoders, shard building or t
 
 from __future__ import annotations
 
-from pipeline.verify.audit import verify
-from pipeline.verify.findings import VerifyReport
+from pipeline.audit.findings import VerifyReport
+from pipeline.audit.output import verify
 
 __all__ = ["VerifyReport", "verify"]

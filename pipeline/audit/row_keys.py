@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.audit.findings import RowFaults
 from pipeline.records import Unit
-from pipeline.verify.findings import RowFaults
 
 Positions = npt.NDArray[np.int64]
 

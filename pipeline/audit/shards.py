@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.audit.manifest import Entry
+from pipeline.audit.row_keys import Positions, index_by_position, key_faults, positions
+from pipeline.audit.vectors import vector_faults
 from pipeline.fingerprint import content_digest, sha256
 from pipeline.plan import Plan
 from pipeline.records import Unit
 from pipeline.schema import DEAD_SCHEMA
 from pipeline.storage import Store
-from pipeline.verify.manifest import Entry
-from pipeline.verify.row_keys import Positions, index_by_position, key_faults, positions
-from pipeline.verify.vectors import vector_faults
 
 FORMAT = "1"
 _PREFIX = b"embatch."
