@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.audit import verify as verify
     from pipeline.config import JobConfig as JobConfig
     from pipeline.embeddings import read_embeddings as read_embeddings
+    from pipeline.encoders.loading import load_encoder as load_encoder
     from pipeline.job import RunOptions as RunOptions
     from pipeline.job import run as run
     from pipeline.planning import preview as preview
@@ -21,6 +22,7 @@ _PUBLIC = {
     "JobConfig": "pipeline.config",
     "RunOptions": "pipeline.job",
     "RunReport": "pipeline.report",
+    "load_encoder": "pipeline.encoders.loading",
     "preview": "pipeline.planning",
     "read_embeddings": "pipeline.embeddings",
     "run": "pipeline.job",

@@ -34,7 +34,7 @@ def embed(source: Path, work: Path, dtype: str, **keys: str) -> pa.Table:
     settings = [f"encoder.dtype={dtype}", *(f"input.{key}={value}" for key, value in keys.items())]
     options = [part for setting in settings for part in ("--set", setting)]
     command = ["--input", str(source), "--output", str(output), "--model", MODEL, *options]
-    subprocess.run([sys.executable, "-m", "jobs.cli", "run", *command], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "jobs.cli", "run", *command], check=True, capture_output=True)
     return pa.concat_tables(read_embeddings(str(output), ["id", "embedding"]))
 
 
