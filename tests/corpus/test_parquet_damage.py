@@ -108,13 +108,17 @@ def test_more_rows_than_any_file_has_are_not_planned(tmp_path, monkeypatch):
         look(tmp_path)
 
 
+LOUD_NAME = "tests.loud_object"
+"""Not the name of Ray's own pickling type, which a test before this one may have registered."""
+
+
 class Loud(pa.ExtensionType):
     """Notes each time Arrow makes one from a file, which is when its code would run."""
 
     made: ClassVar[list[bytes]] = []
 
     def __init__(self, storage: pa.DataType | None = None) -> None:
-        super().__init__(storage or pa.binary(), "ray.data.arrow_pickled_object")
+        super().__init__(storage or pa.binary(), LOUD_NAME)
 
     def __arrow_ext_serialize__(self) -> bytes:
         return b"cos\nsystem\n"
@@ -131,7 +135,7 @@ def loud() -> Iterator[type[Loud]]:
     pa.register_extension_type(Loud())
     Loud.made.clear()
     yield Loud
-    pa.unregister_extension_type("ray.data.arrow_pickled_object")
+    pa.unregister_extension_type(LOUD_NAME)
 
 
 def extension(values: list[bytes]) -> pa.Array:
