@@ -116,16 +116,27 @@ class _Run:
             raise SourceChangedError(list(drift.changed.values()))
 
     def _is_complete(self, plan: Plan) -> bool:
-        """A manifest stands; a quick look that its shards do too."""
+        """A manifest stands, and at a quick look its shards do too; what was deleted since is made again.
+
+        Raises:
+            DamagedOutputError: a shard has another size than the manifest says.
+        """
         self._head = manifest.load_head(self._store)
         if self._head is None:
             return False
         entries = manifest.load_entries(self._store, self._head)
         present = commits.committed(self._store, plan.plan_id)
-        sizes = {unit: stored.size for unit, stored in present.items()}
-        lost = [entry.key for entry in entries if not self._stands(entry, sizes.get(entry.unit))]
+        found = {entry.unit: present.get(entry.unit) or self._store.head(entry.key) for entry in entries}
+        altered = [entry.key for entry in entries if (it := found[entry.unit]) and it.size != entry.size_bytes]
+        if altered:
+            raise DamagedOutputError(
+                self._store.uri, [f"{key} has another size than the manifest says" for key in altered]
+            )
+        lost = [unit for unit, stored in found.items() if stored is None]
         if lost:
-            raise DamagedOutputError(self._store.uri, [f"{key} is missing or has another size" for key in lost])
+            self._head = None
+            self._warn(f"{len(lost)} shards of the finished output are gone; they are made again")
+            return False
         self._receipts = {entry.unit: entry for entry in entries}
         self._earlier = set(self._receipts)
         return True
@@ -192,10 +203,11 @@ class _Run:
         present = commits.committed(self._store, plan.plan_id)
         findings = []
         for unit in plan.units:
-            receipt, stored = self._receipts.get(unit.number), present.get(unit.number)
+            receipt = self._receipts.get(unit.number)
             if receipt is None:
                 raise InterruptedRunError(f"unit {unit.number} gave no receipt")
-            if not self._stands(receipt, stored.size if stored else None):
+            stored = present.get(unit.number) or self._store.head(receipt.key)  # a listing may lag behind
+            if stored is None or stored.size != receipt.size_bytes:
                 findings.append(f"{receipt.key} is missing or has another size than its receipt")
             if receipt.rows_in != unit.rows or receipt.rows_ok + receipt.rows_dead != unit.rows:
                 findings.append(
@@ -203,13 +215,6 @@ class _Run:
                 )
         if findings:
             raise DamagedOutputError(self._store.uri, findings)
-
-    def _stands(self, receipt: Receipt, listed_bytes: int | None) -> bool:
-        """Tell whether a shard is there as its receipt says; a listing may lag behind."""
-        if listed_bytes is None:
-            stored = self._store.head(receipt.key)
-            listed_bytes = stored.size if stored else None
-        return listed_bytes == receipt.size_bytes
 
     def _warn(self, message: str) -> None:
         self._warnings.append(message)

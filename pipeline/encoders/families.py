@@ -92,7 +92,7 @@ def read_architecture(model: str, config: dict[str, Any]) -> Architecture:
 
 def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
     if config.get("auto_map"):
-        named = ", ".join(sorted(map(str, config["auto_map"].values())))
+        named = config["auto_map"]
         raise ModelError(model, f"its config.json names code of its own ({named}); embatch runs no code of models")
     if model_type not in FAMILIES and not _in_transformers(model_type):
         raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")

@@ -51,9 +51,10 @@ class TextTokenizer:
         pooling, limit = self._spec.prompt_pooling, self._spec.max_seq_length
         full = [prompting.join(prompt, text, pooling) for prompt, text in zip(prompts, texts, strict=True)]
         encoded = self._encode(full)
-        lengths = [len(encoding) for encoding in encoded]
+        whole = [encoding.ids for encoding in encoded]
+        lengths = list(map(len, whole))
         keep = self.room
-        ids = [row.ids if len(row) <= limit else row.ids[:keep] + self._suffix for row in encoded]
+        ids = [row if len(row) <= limit else row[:keep] + self._suffix for row in whole]
         lost = [
             len(text) - encoding.offsets[keep - 1][1] if length > limit else 0
             for text, encoding, length in zip(full, encoded, lengths, strict=True)

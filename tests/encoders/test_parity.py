@@ -85,6 +85,9 @@ FAMILIES = {
         tokenizer="unigram_t5",
         heads=(pooling(768, "mean"), dense(768, 768, "linear.Identity", bias=False), NORMALIZE),
     ),
+    "any other: qwen3, lasttoken": Family(
+        architecture=tiny_models.qwen3, heads=(pooling(128, "lasttoken"), NORMALIZE), count=40
+    ),
     "max": Family(heads=(pooling(384, "max"),), count=40),
     "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE), count=40),
     "weightedmean, prompt excluded": Family(
@@ -176,6 +179,14 @@ def test_a_text_alone_has_the_vector_it_has_in_any_batch(built):
 def test_bfloat16_vectors_stay_close(built):
     found = cosines(encode(built.folder, built.texts, built.prompt, dtype="bfloat16"), built.vectors)
     print(f"bfloat16 min cos {found.min():.6f} mean {found.mean():.6f}")
+    assert found.min() >= 0.9995
+    assert found.mean() >= 0.9999
+
+
+@pytest.mark.parametrize("built", [(FAMILIES["bert cls (bge)"], 40)], indirect=True, ids=["bert cls (bge)"])
+def test_float16_vectors_stay_close(built):
+    found = cosines(encode(built.folder, built.texts, built.prompt, dtype="float16"), built.vectors)
+    print(f"float16 min cos {found.min():.6f} mean {found.mean():.6f}")
     assert found.min() >= 0.9995
     assert found.mean() >= 0.9999
 

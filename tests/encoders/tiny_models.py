@@ -210,6 +210,15 @@ def mpnet(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
     return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary, width))))
 
 
+def qwen3(vocabulary: int) -> transformers.PreTrainedModel:
+    """A family of the general rule: causal, rotary positions, grouped heads; at a small width."""
+    sizes = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    config = transformers.Qwen3Config(
+        vocab_size=vocabulary, intermediate_size=256, num_hidden_layers=2, pad_token_id=0, **sizes
+    )
+    return _random(transformers.Qwen3Model(config))
+
+
 def t5(vocabulary: int, width: int = 768, inner: int = 3072, heads: int = 12) -> transformers.PreTrainedModel:
     """sentence-t5-base and gtr-t5-base; with other sizes instructor-large."""
     config = transformers.T5Config(

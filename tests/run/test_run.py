@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import pandas as pd
 import polars as pl
@@ -43,6 +45,18 @@ def test_a_second_run_does_nothing(config):
     assert second.complete
     assert second.this_run["units"] == 0
     assert second.content_digest == first.content_digest
+
+
+def test_a_deleted_shard_is_made_again(config):
+    first = run(config)
+    gone, *_ = sorted(Path(config.output.uri, "data").iterdir())
+    data = gone.read_bytes()
+    gone.unlink()
+    report = run(config)
+    assert report.this_run["units"] == 1
+    assert "1 shards of the finished output are gone" in report.warnings[0]
+    assert gone.read_bytes() == data
+    assert report.content_digest == first.content_digest
 
 
 def test_output_is_plain_parquet_to_every_reader(config):
