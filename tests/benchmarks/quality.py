@@ -77,10 +77,10 @@ def banking77(data: Path, work: Path, dtype: str) -> float:
     folder = data / "Banking77Classification"
     tables = {name: embed(folder / f"{name}.jsonl.gz", work, dtype, id="label") for name in ("train", "test")}
     labels = {name: np.array([int(label) for label in table["id"].to_pylist()]) for name, table in tables.items()}
-    order, random = np.arange(len(labels["train"])), np.random.RandomState(SEED)
+    order = np.arange(len(labels["train"]))
     scores = []
     for _ in range(EXPERIMENTS):
-        random.shuffle(order)
+        np.random.RandomState(SEED).shuffle(order)  # the same permutation each time, as MTEB does
         seen: dict[int, int] = {}
         chosen = []
         for row in order:
