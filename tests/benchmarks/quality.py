@@ -1,6 +1,6 @@
 """Vectors of the whole pipeline against sentence-transformers, and published scores from its own output.
 
-`python tests/benchmarks/quality.py DATA`, where DATA holds msdocs/, SciFact/ and
+`python tests/benchmarks/quality.py DATA`, where DATA holds msdocs/, SciFact/, XQuADRetrieval/, STSBenchmark/ and
 Banking77Classification/ as MTEB has them. Runs MiniLM in float32 and in bfloat16; writes only to a temporary folder.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ndcg_score
 
@@ -30,7 +31,7 @@ EXPERIMENTS, SAMPLES_PER_LABEL, SEED = 10, 8, 42
 
 def embed(source: Path, work: Path, dtype: str, **keys: str) -> pa.Table:
     """Run the command on one file; return its rows in order of the input."""
-    output = work / f"{source.parent.name}-{source.name}-{dtype}"
+    output = work / f"{source.parent.name}-{source.name}-{len(list(work.iterdir()))}"
     settings = [f"encoder.dtype={dtype}", *(f"input.{key}={value}" for key, value in keys.items())]
     options = [part for setting in settings for part in ("--set", setting)]
     command = ["--input", str(source), "--output", str(output), "--model", MODEL, *options]
@@ -58,10 +59,9 @@ def parity(data: Path, work: Path, dtype: str) -> str:
     return f"{len(cosines)} passages: minimum cosine {cosines.min():.7f}, mean {cosines.mean():.7f}"
 
 
-def scifact(data: Path, work: Path, dtype: str) -> float:
-    """nDCG@10 x 100, title and text joined by a space."""
-    folder = data / "SciFact"
-    documents = embed(folder / "corpus.jsonl.gz", work, dtype, id="_id", text="'{title} {text}'")
+def retrieval(folder: Path, work: Path, dtype: str, text: str) -> float:
+    """nDCG@10 x 100 of a folder with corpus, queries and qrels."""
+    documents = embed(folder / "corpus.jsonl.gz", work, dtype, id="_id", text=text)
     queries = embed(folder / "queries.jsonl.gz", work, dtype, id="_id")
     rows = {name: row for row, name in enumerate(documents["id"].to_pylist())}
     asked = {name: row for row, name in enumerate(queries["id"].to_pylist())}
@@ -70,6 +70,15 @@ def scifact(data: Path, work: Path, dtype: str) -> float:
         for entry in csv.DictReader(file, delimiter="\t"):
             relevance[asked[entry["query-id"]], rows[entry["corpus-id"]]] = float(entry["score"])
     return 100 * float(ndcg_score(relevance, vectors(queries) @ vectors(documents).T, k=10))
+
+
+def similarity(data: Path, work: Path, dtype: str) -> float:
+    """Spearman correlation x 100 of the cosine with the judged similarity."""
+    source = data / "STSBenchmark/test.jsonl.gz"
+    sides = [vectors(embed(source, work, dtype, text=column)) for column in ("sentence1", "sentence2")]
+    with gzip.open(source, "rt") as file:
+        scores = [json.loads(line)["score"] for line in file]
+    return 100 * float(spearmanr((sides[0] * sides[1]).sum(axis=1), scores).statistic)
 
 
 def banking77(data: Path, work: Path, dtype: str) -> float:
@@ -94,15 +103,29 @@ def banking77(data: Path, work: Path, dtype: str) -> float:
     return 100 * float(np.mean(scores))
 
 
+SETS = {
+    "SciFact nDCG@10 (published 64.51)": lambda data, work, dtype: retrieval(
+        data / "SciFact", work, dtype, "'{title} {text}'"
+    ),
+    "XQuAD nDCG@10 (published 94.36)": lambda data, work, dtype: retrieval(
+        data / "XQuADRetrieval", work, dtype, "text"
+    ),
+    "STSBenchmark Spearman (published 82.03)": similarity,
+    "Banking77 accuracy (published 80.04)": banking77,
+}
+
+
 def main() -> None:
-    """Print one line a precision and measure."""
-    data = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory() as folder:
-        for dtype in ("float32", "bfloat16"):
+    """Print one line a precision and measure; with names as further arguments, only those sets."""
+    data, wanted = Path(sys.argv[1]), sys.argv[2:]
+    for dtype in ("float32", "bfloat16"):
+        with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
-            print(f"{dtype}: {parity(data, work, dtype)}", flush=True)
-            print(f"{dtype}: SciFact nDCG@10 {scifact(data, work, dtype):.2f} (published 64.51)", flush=True)
-            print(f"{dtype}: Banking77 accuracy {banking77(data, work, dtype):.2f} (published 80.04)", flush=True)
+            if not wanted or "parity" in wanted:
+                print(f"{dtype}: {parity(data, work, dtype)}", flush=True)
+            for name, score in SETS.items():
+                if not wanted or name.split()[0] in wanted:
+                    print(f"{dtype}: {name}: {score(data, work, dtype):.2f}", flush=True)
 
 
 if __name__ == "__main__":

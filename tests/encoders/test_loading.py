@@ -25,14 +25,14 @@ def reference(minilm):
 
 
 def test_true_weights_give_the_references_vectors(minilm, reference):
-    texts = tiny_models.texts(60)
+    texts = tiny_models.texts(40)
     ours, theirs = minilm.encode(texts), reference.encode(texts, batch_size=8)
     assert (ours * theirs).sum(1).min() >= 0.999999
     assert np.abs(ours - theirs).max() <= 1e-5
 
 
 def test_true_weights_in_bfloat16_stay_close(minilm):
-    texts = tiny_models.texts(60)
+    texts = tiny_models.texts(40)
     cosines = (pipeline.load_encoder(MINILM, device="cpu", dtype="bfloat16").encode(texts) * minilm.encode(texts)).sum(
         1
     )

@@ -55,12 +55,12 @@ class Family:
     prompt: str | None = None
     limit: int = tiny_models.LIMIT
     lower: bool = False
-    count: int = 120
+    count: int = 60
 
 
 MEAN_384 = legacy_pooling(384, "pooling_mode_mean_tokens")
 FAMILIES = {
-    "bert mean (gte)": Family(heads=(MEAN_384, NORMALIZE)),
+    "bert mean (gte)": Family(heads=(MEAN_384, NORMALIZE), count=120),
     "bert cls (bge)": Family(heads=(legacy_pooling(384, "pooling_mode_cls_token"), NORMALIZE), count=40),
     "bert prompt (e5)": Family(heads=(MEAN_384, NORMALIZE), prompt="query: ", count=40),
     "bert, limit 128": Family(heads=(MEAN_384, NORMALIZE), limit=128, count=40),
@@ -191,7 +191,7 @@ def test_float16_vectors_stay_close(built):
     assert found.mean() >= 0.9999
 
 
-SHORT = [text for text in tiny_models.texts(60) if len(text) < 300]
+SHORT = [text for text in tiny_models.texts(50) if len(text) < 300]
 INSTRUCTIONS = ("", "word", INSTRUCTION, "Represent the sentence:", "a", "  Represent the Docs title;  Input: ")
 
 

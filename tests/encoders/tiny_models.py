@@ -249,16 +249,11 @@ def _random(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel
     return model
 
 
-def write_model(
-    folder: Path,
-    architecture: Callable[[int], transformers.PreTrainedModel],
-    tokenizer: str,
-    dtype: torch.dtype = torch.float32,
-) -> None:
+def write_model(folder: Path, architecture: Callable[[int], transformers.PreTrainedModel], tokenizer: str) -> None:
     """Write a transformer and its tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    architecture(write_tokenizer(tokenizer, folder)).to(dtype).save_pretrained(folder)
+    architecture(write_tokenizer(tokenizer, folder)).save_pretrained(folder)
 
 
 def write_chain(folder: Path, heads: Iterable[tuple[str, dict[str, Any]]], **transformer: Any) -> None:
