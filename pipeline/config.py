@@ -107,7 +107,7 @@ class EncoderConfig(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
     backend: Literal["auto", "packed", "padded"] = "auto"
-    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT on CPU); `padded` runs any model."""
+    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT, MPNet, T5 on CPU); `padded` runs any."""
     max_batch_tokens: Count | Literal["auto"] = "auto"
     """Tokens a batch, padding included; `auto` is a static default, recorded in the plan."""
     convert_pickle: Annotated[bool, Field(strict=True)] = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.exceptions import ModelError
 
@@ -28,25 +28,24 @@ class Family:
 
     `transformers_class` is the class that holds the encoder alone, and `pooler` whether it can leave
     its own unused pooler out. RoBERTa's kin number positions from `reserved_positions`. `bounded` says
-    that norms bound the activations, so that float16 never overflows; `packed` that there is a padding-free
-    forward for its exact-GELU models.
+    that norms bound the activations, so that float16 never overflows; `packed` names its padding-free forward.
     """
 
     transformers_class: str = "AutoModel"
     pooler: bool = False
     reserved_positions: int = 0
     bounded: bool = False
-    packed: bool = False
+    packed: Literal["bert", "t5"] | None = None
 
 
 FAMILIES = {
-    "bert": Family(pooler=True, bounded=True, packed=True),
-    "distilbert": Family(bounded=True, packed=True),
-    "roberta": Family(pooler=True, reserved_positions=2, bounded=True, packed=True),
-    "xlm-roberta": Family(pooler=True, reserved_positions=2, bounded=True, packed=True),
-    "camembert": Family(pooler=True, reserved_positions=2, bounded=True, packed=True),
-    "mpnet": Family(pooler=True, reserved_positions=2, bounded=True),
-    "t5": Family(transformers_class="T5EncoderModel"),
+    "bert": Family(pooler=True, bounded=True, packed="bert"),
+    "distilbert": Family(bounded=True, packed="bert"),
+    "roberta": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
+    "xlm-roberta": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
+    "camembert": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
+    "mpnet": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
+    "t5": Family(transformers_class="T5EncoderModel", packed="t5"),
 }
 
 
@@ -86,7 +85,7 @@ def read_architecture(model: str, config: dict[str, Any]) -> Architecture:
         width=width,
         positions=positions - family_of(model_type).reserved_positions if positions else None,
         flops_per_token=_flops_per_token(config, width),
-        packed=family_of(model_type).packed and _exact_gelu(config),
+        packed=_packs(model_type, config),
     )
 
 
@@ -105,8 +104,14 @@ def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
         )
 
 
-def _exact_gelu(config: dict[str, Any]) -> bool:
-    return (config.get("hidden_act") or config.get("activation") or "gelu") == "gelu"
+def _packs(model_type: str, config: dict[str, Any]) -> bool:
+    """Tell whether the family's padding-free forward computes what this model's configuration asks for."""
+    kind = family_of(model_type).packed
+    if kind == "t5":
+        return str(config.get("feed_forward_proj", "relu")) == "relu"
+    exact_gelu = (config.get("hidden_act") or config.get("activation") or "gelu") == "gelu"
+    # MPNet's own code knows no other number of buckets
+    return kind is not None and exact_gelu and config.get("relative_attention_num_buckets", 32) == 32
 
 
 def _in_transformers(model_type: str) -> bool:

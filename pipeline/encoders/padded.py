@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import transformers
 from torch import Tensor, nn
@@ -23,15 +21,13 @@ _UNUSED_WEIGHTS = ("pooler.",)
 class PaddedForward:
     """A model of transformers."""
 
+    batches = staticmethod(token_batches)
+
     def __init__(self, spec: EncoderSpec, device: torch.device) -> None:
         self._spec, self._device = spec, device
         model = _load(spec)
         self._pad = model.config.pad_token_id or 0
         self._model = model.to(device).eval()
-
-    def batches(self, lengths: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
-        """Group texts by what their padded batch holds."""
-        return token_batches(lengths, self._spec.max_batch_tokens)
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Pad, run, and drop the padding again; float32 [tokens, width]."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import EncoderConfig
 from pipeline.encoders import hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
-from pipeline.encoders.families import Architecture
+from pipeline.encoders.families import Architecture, family_of
 from pipeline.encoders.model_files import locate, relocate
 from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain
 from pipeline.encoders.precision import Device
@@ -111,8 +111,9 @@ def build_encoder(spec: EncoderSpec, device: str, threads: int) -> Encoder:
 def _build_forward(spec: EncoderSpec, device: torch.device) -> Forward:
     if spec.backend == "packed":
         from pipeline.encoders.packed.bert import PackedBert
+        from pipeline.encoders.packed.t5 import PackedT5
 
-        return PackedBert(spec)
+        return PackedT5(spec) if family_of(spec.model_type).packed == "t5" else PackedBert(spec)
     from pipeline.encoders.padded import PaddedForward  # transformers takes seconds to import
 
     return PaddedForward(spec, device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +13,18 @@ from torch import Tensor
 
 from pipeline.encoders import pooling
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
+from pipeline.exceptions import ModelError
+
+logger = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
 
 
 class Forward(Protocol):
     """Token ids to token states; how batches form and whether they are padded is its own."""
 
-    def batches(self, lengths: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
-        """Group texts of these lengths, a pure function; row numbers a batch."""
+    def batches(self, lengths: npt.NDArray[np.int32], max_tokens: int, /) -> list[Rows]:
+        """Group texts of these lengths, a pure function, longest first; row numbers a batch."""
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Run int64 [tokens], texts of `lengths` end to end, to float32 [tokens, width]."""
@@ -27,29 +34,69 @@ class TransformerEncoder:
     """One loaded copy of a model with its pooling and heads."""
 
     def __init__(self, spec: EncoderSpec, forward: Forward, device: torch.device) -> None:
-        self._dimension, self._forward, self._device = spec.dimension, forward, device
+        self._spec, self._forward, self._device = spec, forward, device
         self._heads = pooling.build_heads(spec, device)
         self._modes = spec.heads[0]["modes"]
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
-        """Encode to float32 [n, dimension], in the order given."""
-        lengths = prepared.n_tokens
-        tokens = torch.from_numpy(np.array(prepared.token_ids, dtype=np.int64))
-        prompt_tokens = torch.from_numpy(np.array(prepared.rows["prompt_tokens"], dtype=np.int64))
-        starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        vectors = np.empty((len(lengths), self._dimension), np.float32)
-        for rows in self._forward.batches(lengths):
-            ids = torch.cat([tokens[starts[row] : starts[row] + lengths[row]] for row in rows])
-            vectors[rows] = self._batch(ids, lengths[rows].tolist(), prompt_tokens[rows]).cpu().numpy()
+        """Encode to float32 [n, dimension], in the order given.
+
+        A batch that does not fit the device's memory halves the token budget for the rest of the texts.
+
+        Raises:
+            ModelError: one text alone does not fit.
+        """
+        texts = _Texts(prepared)
+        vectors = np.empty((len(texts.lengths), self._spec.dimension), np.float32)
+        budget = self._spec.max_batch_tokens
+        waiting = deque(self._forward.batches(texts.lengths, budget))
+        while waiting:
+            rows = waiting[0]
+            try:
+                vectors[rows] = self._batch(texts, rows).cpu().numpy()
+            except torch.OutOfMemoryError as error:
+                if len(rows) == 1:
+                    reason = f"a text of {texts.lengths[rows[0]]} tokens alone does not fit the device's memory"
+                    raise ModelError(self._spec.model, reason) from error
+                budget = max(budget // 2, 1)
+                logger.warning(
+                    "out of memory with %d texts; the unit goes on with %d tokens a batch", len(rows), budget
+                )
+                left = np.concatenate(waiting)
+                waiting = deque(left[batch] for batch in self._forward.batches(texts.lengths[left], budget))
+                continue
+            waiting.popleft()
             if progress is not None:
-                progress(len(rows), len(ids))
+                progress(len(rows), int(texts.lengths[rows].sum()))
         return vectors
 
-    def _batch(self, ids: Tensor, lengths: list[int], prompt_tokens: Tensor) -> Tensor:
-        states = self._forward.states(ids.to(self._device), lengths)
-        skipped = prompt_tokens.to(self._device) if bool(prompt_tokens.any()) else None
-        vectors = pooling.pool(states, torch.tensor(lengths, device=self._device), self._modes, skipped)
+    def _batch(self, texts: _Texts, rows: Rows) -> Tensor:
+        lengths, skipped = texts.lengths[rows], texts.prompt_tokens[rows]
+        states = self._forward.states(torch.from_numpy(texts.tokens(rows)).to(self._device), lengths.tolist())
+        vectors = pooling.pool(
+            states,
+            torch.from_numpy(lengths).to(self._device, torch.int64),
+            self._modes,
+            torch.from_numpy(skipped).to(self._device, torch.int64) if skipped.any() else None,
+        )
         for head in self._heads:
             vectors = head(vectors)
         return vectors
+
+
+class _Texts:
+    """A unit's tokens, and where each text's begin."""
+
+    def __init__(self, prepared: PreparedTexts) -> None:
+        self.lengths = prepared.n_tokens
+        self.prompt_tokens = np.asarray(prepared.rows["prompt_tokens"])
+        self._ids = np.asarray(prepared.token_ids)
+        self._starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
+    def tokens(self, rows: Rows) -> Rows:
+        """Return the tokens of some texts end to end, int64 [tokens]."""
+        lengths = self.lengths[rows]
+        shift = self._starts[rows] - (np.cumsum(lengths, dtype=np.int64) - lengths)
+        tokens: Rows = self._ids[np.arange(lengths.sum(dtype=np.int64)) + np.repeat(shift, lengths)].astype(np.int64)
+        return tokens

@@ -21,6 +21,8 @@ FAMILIES = {
     "distilbert": (tiny_models.distilbert, "word_piece"),
     "roberta": (tiny_models.roberta, "byte_level"),
     "xlm-roberta": (tiny_models.xlm_roberta, "unigram_xlm"),
+    "mpnet": (tiny_models.mpnet, "word_piece_mpnet"),
+    "t5": (tiny_models.t5, "unigram_t5"),
 }
 
 

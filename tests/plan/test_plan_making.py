@@ -100,7 +100,7 @@ def test_changed_prompt_is_refused(job):
 def test_other_encoding_version_is_refused(job, monkeypatch):
     plan = plan_of(job)
     monkeypatch.setattr("pipeline.fingerprint.ENCODING_VERSION", 1000)
-    with pytest.raises(PlanChangedError, match="encoding_version: 1 -> 1000"):
+    with pytest.raises(PlanChangedError, match="encoding_version: 2 -> 1000"):
         check_unchanged(parse_job(job), plan, "out")
 
 

@@ -28,6 +28,10 @@ class Weights:
             raise ModelError(self._model, f"the weights lack the tensor {name}")
         return self._tensors[name].to(torch.float32)
 
+    def first(self, *names: str) -> Tensor:
+        """Return the first of several names that checkpoints give one tensor."""
+        return self[next((name for name in names if name in self._tensors), names[0])]
+
     def below(self, prefix: str) -> Weights:
         """Return the tensors without a prefix that some checkpoints put before all names."""
         start = f"{prefix}."
