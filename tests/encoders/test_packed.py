@@ -53,6 +53,15 @@ def test_packed_vectors_equal_padded_ones(folder):
     assert np.abs(packed - padded).max() <= 1e-5 * np.abs(padded).max()
 
 
+def test_both_matrix_libraries_give_the_same_vectors(folder, monkeypatch):
+    texts = tiny_models.texts(40)
+    vectors = []
+    for capability in ("AVX2", "AVX512"):  # a processor's name decides the library, and any can run both in float32
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda name=capability: name)
+        vectors.append(encode(folder, texts, dtype="float32"))
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1e-5 * np.abs(vectors[0]).max()
+
+
 def test_packed_products_in_bfloat16_stay_close(folder):
     texts = tiny_models.texts(60)
     packed, exact = (encode(folder, texts, dtype=dtype) for dtype in ("bfloat16", "float32"))

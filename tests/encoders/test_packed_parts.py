@@ -127,8 +127,9 @@ def test_each_text_attends_to_itself_alone(dtype, biased):
     heads, width = 3, 24
     qkv = torch.randn(sum(LENGTHS), 3 * width)
     bias = RelativeBias(torch.randn(32, heads), 9, 128) if biased else None
-    out = torch.empty(len(qkv), width, dtype=dtype)
-    self_attention(qkv.to(dtype), Packing(LENGTHS), heads, out, scale=1.0, bias=bias)
+    out = torch.full((len(qkv) + 2, width), torch.nan, dtype=dtype)
+    filled = torch.cat([qkv, torch.randn(2, 3 * width)]).to(dtype)
+    self_attention(filled, Packing(LENGTHS), heads, out, scale=1.0, bias=bias)
     expected = []
     for text in qkv.split(LENGTHS):
         query, key, value = text.view(len(text), 3, heads, width // heads).permute(1, 2, 0, 3)
@@ -137,4 +138,6 @@ def test_each_text_attends_to_itself_alone(dtype, biased):
             scores = scores + bias.for_reversed_keys(len(text))[0].flip(2)
         expected.append((scores.softmax(-1) @ value).transpose(0, 1).reshape(len(text), width))
     tolerance = 1e-5 if dtype == torch.float32 else 0.1
-    torch.testing.assert_close(out.float(), torch.cat(expected), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(
+        out.float(), torch.cat([*expected, torch.zeros(2, width)]), atol=tolerance, rtol=tolerance
+    )

@@ -23,7 +23,7 @@ def self_attention(
         qkv: [tokens, 3 * width], queries, keys and values of each token side by side.
         packing: how the texts lie.
         heads: attention heads.
-        out: [tokens, width] that the result is written to, of the dtype of `qkv`.
+        out: [tokens, width] that the result is written to, of the dtype of `qkv`; rows after the last text become 0.
         scale: of the scores; one over the root of a head's width when None.
         bias: added to the scores.
 
@@ -39,4 +39,5 @@ def self_attention(
             key, value, mask = key.flip(2), value.flip(2), bias.for_reversed_keys(length)
         attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
         out[tokens].view(texts, length, heads, width // heads).copy_(attended.transpose(1, 2))
+    out[sum(packing.lengths) :] = 0
     return out

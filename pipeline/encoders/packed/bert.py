@@ -19,7 +19,7 @@ from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.families import family_of
 from pipeline.encoders.packed.attention import self_attention
 from pipeline.encoders.packed.packing import Buffers, Packing
-from pipeline.encoders.packed.products import Activation, Product, build_product
+from pipeline.encoders.packed.products import Activation, Product, build_product, fill_up
 from pipeline.encoders.packed.relative import RelativeBias
 from pipeline.encoders.packed.weights import Weights, load_weights
 
@@ -114,14 +114,15 @@ class PackedBert:
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Encode tokens, int64 [tokens] with texts of `lengths` end to end, to float32 [tokens, width]."""
         packing = Packing(lengths)
-        x = self._normed(self._words[ids] + self._positions[self._numbers(ids, packing)], self._norm)
+        x = fill_up(self._words[ids] + self._positions[self._numbers(ids, packing)], self._dtype)
+        x = self._normed(x, self._norm)
         context = self._buffers.take("context", len(x), x.shape[1], self._dtype)
         for layer in self._layers:
             layer.attended.add_to(x, self_attention(layer.qkv(x), packing, self._heads, context, bias=self._bias))
             x = self._normed(x, layer.attention_norm)
             layer.down.add_to(x, layer.up(x))
             x = self._normed(x, layer.norm)
-        return x
+        return x[: len(ids)]
 
     def _numbers(self, ids: Tensor, packing: Packing) -> Tensor:
         """Number each text's tokens, int64 [tokens]."""

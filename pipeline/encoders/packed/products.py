@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from pipeline.encoders.packed.packing import Buffers
 
 Activation = Literal["none", "gelu", "relu"]
+ROW_MULTIPLE = 64
+"""oneDNN keeps memory for each number of rows it has multiplied: with any number a replica's heap grows for hours."""
 
 
 class Product(Protocol):
@@ -47,6 +49,13 @@ def prefers_onednn(capability: str, dtype: torch.dtype) -> bool:
     """Tell whether oneDNN is the faster library, and able to: `capability` is torch's name of the vector unit."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and capability.startswith("AVX512") and dtype in (torch.float32, torch.bfloat16)
+
+
+def fill_up(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Add rows of zeros to [tokens, width] where oneDNN multiplies, up to a multiple of `ROW_MULTIPLE`."""
+    if not prefers_onednn(torch.backends.cpu.get_cpu_capability(), dtype):
+        return x
+    return nn.functional.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE))
 
 
 class OneDnnProduct:

@@ -17,7 +17,7 @@ from pipeline.batching import packed_batches
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.packed.attention import self_attention
 from pipeline.encoders.packed.packing import Buffers, Packing
-from pipeline.encoders.packed.products import build_product
+from pipeline.encoders.packed.products import build_product, fill_up
 from pipeline.encoders.packed.relative import RelativeBias
 from pipeline.encoders.packed.weights import Weights, load_weights
 
@@ -47,14 +47,14 @@ class PackedT5:
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Encode tokens, int64 [tokens] with texts of `lengths` end to end, to float32 [tokens, width]."""
         packing = Packing(lengths)
-        x = self._words[ids]
+        x = fill_up(self._words[ids], self._dtype)
         context = self._buffers.take("context", len(x), self._inner, self._dtype)
         for layer in self._layers:
             qkv = layer.qkv(self._normed(x, layer.attention_norm))
             attended = self_attention(qkv, packing, self._heads, context, scale=1.0, bias=self._bias)
             layer.attended.add_to(x, attended)
             layer.down.add_to(x, layer.up(self._normed(x, layer.norm)))
-        return self._normed(x, self._norm)
+        return self._normed(x[: len(ids)], self._norm)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return nn.functional.rms_norm(x, x.shape[1:], weight, self._epsilon)
