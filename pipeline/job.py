@@ -25,13 +25,10 @@ from pipeline.exceptions import (
     StorageError,
 )
 from pipeline.plan import Plan
-from pipeline.ray_data import dataset
-from pipeline.ray_data.dataset import Pool
-from pipeline.ray_data.driving import drive
-from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
-from pipeline.report import RunReport, describe, output_totals, run_totals
+from pipeline.report import RunReport, Timing, describe, output_totals, run_totals
 from pipeline.storage import open_store
 from pipeline.telemetry import Listener, Silent
 from pipeline.tracking import Tracker
@@ -51,6 +48,8 @@ class RunOptions:
     single_writer: bool = False
     skip_changed: bool = False
     fail_on_empty: bool = False
+    started: float | None = None
+    """When the command began, on `time.monotonic()`; None: with the call of `run`."""
 
 
 def run(config: JobConfig, options: RunOptions = RunOptions(), listener: Listener | None = None) -> RunReport:
@@ -74,8 +73,7 @@ class _Run:
         self._receipts: dict[int, Receipt] = {}
         self._earlier: set[int] = set()
         self._warnings: list[str] = []
-        self._started = time.monotonic()
-        self._encoding_seconds = 0.0
+        self._timing = Timing(started=time.monotonic() if options.started is None else options.started)
         self._replicas = 0
         self._head: dict[str, Any] | None = None
 
@@ -147,12 +145,15 @@ class _Run:
         self._earlier = set(self._receipts)
 
     def _encode(self, plan: Plan, claim: claims.Claim, session: Session) -> None:
+        from pipeline.ray_data.dataset import Pool  # Ray Data takes a second to import
+        from pipeline.ray_data.driving import drive
+
         pending = [unit for unit in plan.units if unit.number not in self._receipts]
         order = self._order(plan, session)
         pool = Pool(replicas=self._replicas, gpu=order.device == "cuda")
         tracker = Tracker(plan, self._receipts)
         claim.report_with(lambda: asdict(tracker.progress()))
-        self._listener.planned(tracker.progress(), lost_work_units=pool.replicas * dataset.CALLS_PER_ACTOR)
+        self._listener.planned(tracker.progress(), lost_work_units=pool.replicas * CALLS_PER_ACTOR)
         log = receipts.ReceiptLog(self._store, claim.run, RECEIPTS_A_BATCH)
         began = time.monotonic()
         try:
@@ -160,6 +161,8 @@ class _Run:
                 if event.receipt is not None:
                     self._receipts[event.receipt.unit] = event.receipt
                     log.add(event.receipt)
+                    self._timing.last = time.monotonic()
+                self._timing.first = event.first
                 tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
                 self._listener.progressed(tracker.progress())
                 claim.require()
@@ -168,7 +171,7 @@ class _Run:
                 log.flush()
             raise
         finally:
-            self._encoding_seconds = time.monotonic() - began
+            self._timing.encoding_seconds = time.monotonic() - began
         log.flush()
 
     def _order(self, plan: Plan, session: Session) -> WorkOrder:
@@ -232,7 +235,7 @@ class _Run:
             error=None if error is None else str(error) or type(error).__name__,
             trial=self._plan.trial if self._plan else False,
             totals=output_totals(list(self._receipts.values()), self._plan),
-            this_run=run_totals(encoded, time.monotonic() - self._started, self._encoding_seconds),
+            this_run=run_totals(encoded, self._timing, self._replicas),
             content_digest=self._head["content_digest"] if self._head and error is None else None,
             encoder=self._plan.resolved["encoder"] if self._plan else {},
             device=self._plan.resolved["device"] if self._plan else "",

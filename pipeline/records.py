@@ -126,6 +126,10 @@ class DeadLetter:
     reason: str
 
 
+STARVED, BLOCKED = "idle for a payload", "idle for a commit"
+"""Names in `Receipt.seconds` of what a replica's device waited for before it encoded the unit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What one committed unit reports; all but `seconds` can be read back from its shard."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,7 +11,11 @@ from pipeline.checkpoint import manifest
 from pipeline.encoders import registry
 from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan
-from pipeline.records import Receipt
+from pipeline.records import BLOCKED, STARVED, Receipt
+from pipeline.telemetry import FirstBatch
+
+BUSY = 0.9
+"""Share of the time from which on encoding is what a run waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +46,72 @@ def output_totals(receipts: Sequence[Receipt], plan: Plan | None) -> dict[str, A
     return {**planned, **asdict(totals), "rows_dead": totals.rows_dead, "tokens_lost_estimate": totals.tokens_lost}
 
 
-def run_totals(encoded: Sequence[Receipt], seconds: float, encoding_seconds: float) -> dict[str, Any]:
-    """Sum up what one run encoded itself; stage seconds add up over replicas."""
+@dataclass(slots=True, kw_only=True)
+class Timing:
+    """Moments of one run, all on this process's monotonic clock; `encoding_seconds` is with Ray at work."""
+
+    started: float
+    first: FirstBatch | None = None
+    last: float = 0.0
+    encoding_seconds: float = 0.0
+
+    @property
+    def startup(self) -> float | None:
+        """Seconds from the command to the first text encoded."""
+        return None if self.first is None else max(self.first.at - self.started, 0.0)
+
+    @property
+    def steady(self) -> float:
+        """Seconds from the first text encoded to the last receipt."""
+        return 0.0 if self.first is None else max(self.last - self.first.at, 0.0)
+
+
+def run_totals(encoded: Sequence[Receipt], timing: Timing, replicas: int) -> dict[str, Any]:
+    """Sum up what one run encoded itself.
+
+    Stage seconds add up over replicas. Steady rates are of what came after the first batch, so without start-up;
+    0 where nothing did.
+    """
     totals = manifest.total(encoded)
-    stages = sorted({name for receipt in encoded for name in receipt.seconds})
+    names = sorted({name for receipt in encoded for name in receipt.seconds})
+    stages = {name: round(sum(receipt.seconds.get(name, 0.0) for receipt in encoded), 2) for name in names}
+    first, startup = timing.first, timing.startup
+    available = timing.steady * replicas
+    busy = min(stages.get("encode", 0.0) / available, 1.0) if available else None
     return {
         "units": totals.units,
         "rows": totals.rows_in,
         "tokens": totals.tokens,
-        "seconds": round(seconds, 2),
-        "encoding_seconds": round(encoding_seconds, 2),
-        "rows_per_s": round(totals.rows_in / encoding_seconds, 1) if encoding_seconds else 0.0,
-        "tokens_per_s": round(totals.tokens / encoding_seconds, 1) if encoding_seconds else 0.0,
-        "stage_seconds": {
-            stage: round(sum(receipt.seconds.get(stage, 0.0) for receipt in encoded), 2) for stage in stages
-        },
+        "seconds": round(time.monotonic() - timing.started, 2),
+        "startup_seconds": None if startup is None else round(startup, 2),
+        "encoding_seconds": round(timing.encoding_seconds, 2),
+        "rows_per_s": _rate(totals.rows_in, timing.encoding_seconds),
+        "tokens_per_s": _rate(totals.tokens, timing.encoding_seconds),
+        "steady_rows_per_s": _rate(totals.rows_in - first.rows, timing.steady) if first else 0.0,
+        "steady_tokens_per_s": _rate(totals.tokens - first.tokens, timing.steady) if first else 0.0,
+        "stage_seconds": stages,
+        "replicas_busy": None if busy is None else round(busy, 3),
+        "bottleneck": _bottleneck(stages, timing, busy),
     }
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(max(count, 0) / seconds, 1) if seconds else 0.0
+
+
+def _bottleneck(stages: Mapping[str, float], timing: Timing, busy: float | None) -> str | None:
+    """Name what held a run up: `start-up` where it took longer than all the rest, else a stage.
+
+    Replicas that work all the time are the bottleneck themselves; else it is what they waited for.
+    """
+    if timing.startup is None or busy is None:
+        return None
+    if timing.startup > timing.steady:
+        return "start-up"
+    waits = {"encode": stages.get("encode", 0.0), "read": stages.get(STARVED, 0.0), "commit": stages.get(BLOCKED, 0.0)}
+    if busy >= BUSY or waits["read"] + waits["commit"] < (1 - BUSY) * sum(waits.values()):
+        return "encode"
+    return "read" if waits["read"] >= waits["commit"] else "commit"
 
 
 def describe(plan: Plan) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 WINDOW_SECONDS = 60.0
@@ -24,6 +27,25 @@ class Progress:
     rows_per_s: float
     tokens_per_s: float
     left_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstBatch:
+    """The first batch a run encoded: when, on this process's monotonic clock, and what it held."""
+
+    at: float
+    rows: int
+    tokens: int
+
+
+def process_start() -> float:
+    """Return when this process began, on its monotonic clock; now, where the system does not tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except OSError:
+        return time.monotonic()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - age
 
 
 class Listener(Protocol):

@@ -9,6 +9,9 @@ import typer
 
 from jobs import arguments, console
 from pipeline.report import RunReport
+from pipeline.telemetry import process_start
+
+_STAGES = {"read": "reading and tokenizing", "encode": "encoding", "commit": "committing", "start-up": "start-up"}
 
 
 def run(
@@ -38,11 +41,15 @@ def run(
     """
     console.own_stdout()
     config = arguments.load(job, set_, (input_, output), model)
-    from pipeline.job import RunOptions  # Ray takes two seconds to import
+    from pipeline.job import RunOptions  # reads no corpus and starts no Ray before the keys are known to be right
     from pipeline.job import run as run_job
 
     options = RunOptions(
-        takeover=takeover, single_writer=single_writer, skip_changed=skip_changed, fail_on_empty=fail_on_empty
+        takeover=takeover,
+        single_writer=single_writer,
+        skip_changed=skip_changed,
+        fail_on_empty=fail_on_empty,
+        started=process_start(),
     )
     with console.listening() as listener:
         report = run_job(config, options, listener)
@@ -63,6 +70,13 @@ def _truncated(totals: dict[str, Any]) -> str:
     return f"{totals['truncated']:,} rows, {lost}, about {totals['tokens_lost_estimate']:,} tokens"
 
 
+def _bottleneck(now: dict[str, Any]) -> str:
+    if now["bottleneck"] is None:
+        return "not measured"
+    startup = f"first text encoded after {now['startup_seconds']:,.1f} s"
+    return f"{_STAGES[now['bottleneck']]} (replicas busy {now['replicas_busy']:.0%}, {startup})"
+
+
 def _lines(report: RunReport) -> list[tuple[str, str]]:
     totals, now = report.totals, report.this_run
     lines = [
@@ -79,7 +93,11 @@ def _lines(report: RunReport) -> list[tuple[str, str]]:
         stages = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in now["stage_seconds"].items())
         lines += [
             ("this run", f"{now['rows']:,} rows in {console.duration(now['seconds'])}"),
-            ("rate", f"{now['rows_per_s']:,.0f} rows/s, {now['tokens_per_s']:,.0f} tokens/s while encoding"),
+            (
+                "rate",
+                f"{now['steady_rows_per_s']:,.0f} rows/s, {now['steady_tokens_per_s']:,.0f} tokens/s after start-up",
+            ),
             ("stages", f"{stages} (summed over {report.replicas} replicas on {report.device})"),
+            ("bottleneck", _bottleneck(now)),
         ]
     return lines

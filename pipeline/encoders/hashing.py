@@ -1,12 +1,14 @@
 """A deterministic encoder without a model: vectors are a hash of prompt and text.
 
 For tests, dry runs and scale measurements: equal texts give equal vectors, and which text a vector
-belongs to can be checked without any model.
+belongs to can be checked without any model. A delay, which cannot change vectors, stands in for a model's time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,13 +19,12 @@ from pipeline.exceptions import ConfigError
 
 PREFIX = "hashing:"
 MAX_DIMENSION = 8192
+_MODEL = re.compile(r"hashing:(\d{1,5})(?:\?delay_ms_per_1000_rows=(\d{1,7}))?", re.ASCII)
 
 
 def resolve(model: str, prompt: str) -> EncoderSpec:
-    """Build the spec of `hashing:DIMENSION`."""
-    size = model.removeprefix(PREFIX)
-    if not size.isdecimal() or not 1 <= int(size) <= MAX_DIMENSION:
-        raise ConfigError("encoder.model", f"write hashing:DIMENSION, 1 to {MAX_DIMENSION} (got {model!r})")
+    """Build the spec of `hashing:DIMENSION` or `hashing:DIMENSION?delay_ms_per_1000_rows=MILLISECONDS`."""
+    dimension, _ = _parse(model)
     return EncoderSpec(
         kind="hashing",
         model=model,
@@ -31,7 +32,7 @@ def resolve(model: str, prompt: str) -> EncoderSpec:
         folder="",
         files={},
         model_type="hashing",
-        dimension=int(size),
+        dimension=dimension,
         max_seq_length=0,
         lower_case=False,
         prompt=prompt,
@@ -41,6 +42,15 @@ def resolve(model: str, prompt: str) -> EncoderSpec:
         max_batch_tokens=4096,
         flops_per_token=1,
     )
+
+
+def _parse(model: str) -> tuple[int, int]:
+    """Return dimension and delay in milliseconds a thousand rows."""
+    match = _MODEL.fullmatch(model)
+    if match is None or not 1 <= int(match[1]) <= MAX_DIMENSION:
+        form = f"write hashing:DIMENSION, 1 to {MAX_DIMENSION}, and after it ?delay_ms_per_1000_rows=N if you like"
+        raise ConfigError("encoder.model", f"{form} (got {model!r})")
+    return int(match[1]), int(match[2] or 0)
 
 
 class HashingEncoder:
@@ -70,6 +80,7 @@ class HashingEncoder:
         hashed = b"".join(hashlib.shake_256(text.as_py()).digest(2 * size) for text in texts)
         values = np.frombuffer(hashed, "<i2").reshape(-1, size).astype(np.float32)
         values[:, 0] += np.float32(0.5)  # never a zero vector
+        time.sleep(_parse(self._spec.model)[1] / 1000 * len(values) / 1000)
         if progress is not None:
             progress(len(values), int(prepared.n_tokens.sum()))
         vectors: Vectors = values / np.linalg.norm(values, axis=1, keepdims=True)

@@ -20,9 +20,9 @@ from pipeline.storage import split_uri
 
 UNIT_SECONDS = 8.0
 ASSUMED_ROW_TOKENS = 128
-ASSUMED_FLOPS = {"cpu": 3e11, "cuda": 2e14}
+ASSUMED_FLOPS = {"cpu": {"bfloat16": 3e11, "float32": 9e10}, "cuda": {"bfloat16": 2e14, "float32": 3e13}}
 """Per replica: round figures that decide how many rows a unit has, not what anything is measured by."""
-MIN_UNIT_ROWS, MAX_UNIT_ROWS = 1024, 16_384
+MIN_UNIT_ROWS, MAX_UNIT_ROWS = 256, 65_536
 
 
 def make_plan(config: JobConfig, device: Device) -> Plan:
@@ -58,7 +58,8 @@ def _refuse_output_inside_input(config: JobConfig) -> None:
 
 def default_unit_rows(spec: EncoderSpec, device: Device) -> int:
     """Return a power of two: some seconds of a replica's work, within bounds."""
-    rows = UNIT_SECONDS * ASSUMED_FLOPS[device.kind] / (spec.flops_per_token * ASSUMED_ROW_TOKENS)
+    products = "float32" if spec.dtype == "float32" else "bfloat16"
+    rows = UNIT_SECONDS * ASSUMED_FLOPS[device.kind][products] / (spec.flops_per_token * ASSUMED_ROW_TOKENS)
     return int(min(max(2 ** round(rows).bit_length(), MIN_UNIT_ROWS), MAX_UNIT_ROWS))
 
 

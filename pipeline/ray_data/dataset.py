@@ -19,13 +19,11 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from pipeline.exceptions import InterruptedRunError, from_json
 from pipeline.ray_data.encoding import EncodeAndCommit
-from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.reading import read_units
 from pipeline.records import Receipt, Unit
 
 WAVE_UNITS = 20_000
-CALLS_PER_ACTOR = 2
-"""One unit computes while the one before is built and committed."""
 TASK_RETRIES = 5
 ACTOR_RESTARTS = 100
 """Far above what the ledger lets one unit cause; bounds what else may kill workers."""
@@ -42,15 +40,18 @@ class Pool:
 
     @property
     def readers(self) -> int:
-        """Read tasks at a time. A CPU replica is ten times slower than the reading of its units."""
-        return 2 * self.replicas + 2 if self.gpu else max(self.replicas // 4, 1) + 1
+        """Read tasks at a time. A CPU replica is ten times slower than the reading of its units, on the same cores."""
+        return 2 * self.replicas + 2 if self.gpu else self.replicas // 4 + 1
 
 
 def waves(units: list[Unit]) -> Iterator[list[Unit]]:
-    """Cut pending units into waves that one dataset can hold, never inside a read group."""
+    """Cut pending units into waves that one dataset can hold, never inside a read group.
+
+    Large groups come first, so that at the end no replica works long while the others have nothing left.
+    """
     wave: list[Unit] = []
-    for _, group in groupby(units, key=lambda unit: unit.group):
-        members = list(group)
+    groups = [list(members) for _, members in groupby(units, key=lambda unit: unit.group)]
+    for members in sorted(groups, key=lambda members: -sum(unit.size_bytes for unit in members)):
         if wave and len(wave) + len(members) > WAVE_UNITS:
             yield wave
             wave = []

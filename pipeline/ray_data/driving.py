@@ -19,6 +19,7 @@ from pipeline.ray_data.ledger import Pulse, start_ledger
 from pipeline.ray_data.order import WorkOrder
 from pipeline.ray_data.watchdog import Watchdog
 from pipeline.records import Receipt, Unit
+from pipeline.telemetry import FirstBatch
 
 TICK_SECONDS = 1.0
 PULSE_TIMEOUT_SECONDS = 5.0
@@ -31,6 +32,7 @@ class Event:
     receipt: Receipt | None
     rows_in_flight: int
     tokens_in_flight: int
+    first: FirstBatch | None
 
 
 def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float) -> Iterator[Event]:
@@ -46,7 +48,8 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float)
     feeder = threading.Thread(target=_feed, args=(units, order, pool, ledger, arrivals), name="feeder", daemon=True)
     feeder.start()
     watchdog = Watchdog(stall_seconds, time.monotonic())
-    pulse, looked, received = Pulse(moves=0, active={}, tokens={}), 0.0, 0
+    pulse, looked, received = Pulse(moves=0, active={}, tokens={}, first=None), 0.0, 0
+    first: FirstBatch | None = None
     while True:
         try:
             arrived = arrivals.get(timeout=TICK_SECONDS)
@@ -54,6 +57,8 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float)
             item = None
         else:
             if arrived is None:
+                first = first or _first(_pulse(ledger, pulse))  # of a run shorter than a tick
+                yield Event(receipt=None, rows_in_flight=0, tokens_in_flight=0, first=first)
                 return
             if isinstance(arrived, BaseException):
                 raise arrived
@@ -61,9 +66,13 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float)
             received += 1
         if time.monotonic() - looked > TICK_SECONDS:
             pulse, looked = _pulse(ledger, pulse), time.monotonic()
+            first = first or _first(pulse)
             watchdog.look(looked, pulse.moves + received, list(pulse.active))
         yield Event(
-            receipt=item, rows_in_flight=sum(pulse.active.values()), tokens_in_flight=sum(pulse.tokens.values())
+            receipt=item,
+            rows_in_flight=sum(pulse.active.values()),
+            tokens_in_flight=sum(pulse.tokens.values()),
+            first=first,
         )
 
 
@@ -82,6 +91,14 @@ def _feed(
         arrivals.put(error)
     else:
         arrivals.put(None)
+
+
+def _first(pulse: Pulse) -> FirstBatch | None:
+    """Put the first batch on this process's clock: the ledger sends a duration."""
+    if pulse.first is None:
+        return None
+    ago, rows, tokens = pulse.first
+    return FirstBatch(at=time.monotonic() - ago, rows=rows, tokens=tokens)
 
 
 def _pulse(ledger: ray.actor.ActorHandle, last: Pulse) -> Pulse:

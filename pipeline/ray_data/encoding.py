@@ -6,7 +6,6 @@ A lock holds only the device part, so that one unit's build and commit run under
 from __future__ import annotations
 
 import json
-import threading
 import time
 from dataclasses import asdict, replace
 
@@ -22,9 +21,11 @@ from pipeline.encoders.registry import build_encoder, restore
 from pipeline.exceptions import ModelError, PipelineError, PoisonUnitError, to_json
 from pipeline.plan import shard_key
 from pipeline.ray_data import payload
-from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.device import Device
+from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.payload import Payload
-from pipeline.records import DeadCode, Receipt, Unit
+from pipeline.ray_data.reporting import Reporting
+from pipeline.records import BLOCKED, STARVED, DeadCode, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
 
@@ -38,7 +39,6 @@ class EncodeAndCommit:
         self._order, self._ledger = order, ledger
         self._schema = decode_schema(order.schema)
         self._store = open_store(order.config.output.uri)
-        self._device = threading.Lock()
         self._failure: PipelineError | None = None
         try:
             self._spec = restore(order.encoder)
@@ -46,10 +46,14 @@ class EncodeAndCommit:
         except PipelineError as error:
             # an exception here would make Ray try again; this one goes to the driver with the first unit
             self._failure = error
+        self._device = Device(calls=CALLS_PER_ACTOR)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode and commit the unit in a table of one row; errors travel as data."""
-        unit = Unit.from_json(batch.column("unit")[0].as_py())
+        with self._device.call():
+            return self._answer(Unit.from_json(batch.column("unit")[0].as_py()), batch)
+
+    def _answer(self, unit: Unit, batch: pa.Table) -> pa.Table:
         error, receipt = batch.column("error")[0].as_py(), None
         if error is None:
             try:
@@ -73,23 +77,21 @@ class EncodeAndCommit:
         return present or self._encode_and_commit(unit, key, payload.from_row(batch))
 
     def _encode_and_commit(self, unit: Unit, key: str, work: Payload) -> Receipt:
-        started = time.perf_counter()
-        with self._device:
-            waited = time.perf_counter()
+        with self._device.turn() as idle:
+            started = time.perf_counter()
             failpoints.hit("encode.start", unit.number)
-            vectors = self._encoder.encode(
-                work.prepared, lambda rows, tokens: self._ledger.advance.remote(unit.number, rows, tokens)
-            )
+            vectors = self._encoder.encode(work.prepared, Reporting(self._ledger, unit.number))
             failpoints.hit("encode.mid", unit.number)
-        encoded = time.perf_counter()
+            encoded = time.perf_counter()
         self._check_shape(vectors, len(work.source_row))
         made = self._build(unit, key, work, vectors)
         receipt = commit(self._store, made, self._order.plan_id)
         seconds = {
-            "read": work.read_seconds,
-            "wait": waited - started,
-            "encode": encoded - waited,
+            **work.seconds,
+            "encode": encoded - started,
             "commit": time.perf_counter() - encoded,
+            STARVED: idle.starved,
+            BLOCKED: idle.blocked,
         }
         return replace(receipt, seconds={name: round(value, 4) for name, value in seconds.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,11 +12,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them."""
+    """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them.
+
+    `first` is the run's first batch: seconds since it was encoded, its rows and tokens.
+    """
 
     moves: int
     active: dict[int, int]
     tokens: dict[int, int]
+    first: tuple[float, int, int] | None
 
 
 class Ledger:
@@ -26,6 +31,7 @@ class Ledger:
         self._rows: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
         self._moves = 0
+        self._first: tuple[float, int, int] | None = None
 
     def begin(self, unit: int) -> int:
         """Note that a unit is being encoded; return the number of this attempt, from 1."""
@@ -35,8 +41,9 @@ class Ledger:
         return self._attempts[unit]
 
     def advance(self, unit: int, rows: int, tokens: int) -> None:
-        """Note a finished batch."""
+        """Note finished batches."""
         self._moves += 1
+        self._first = self._first or (time.monotonic(), rows, tokens)
         if unit in self._rows:
             self._rows[unit] += rows
             self._tokens[unit] += tokens
@@ -49,7 +56,11 @@ class Ledger:
 
     def pulse(self) -> Pulse:
         """Return a snapshot."""
-        return Pulse(moves=self._moves, active=dict(self._rows), tokens=dict(self._tokens))
+        first = None
+        if self._first is not None:
+            at, rows, tokens = self._first
+            first = time.monotonic() - at, rows, tokens
+        return Pulse(moves=self._moves, active=dict(self._rows), tokens=dict(self._tokens), first=first)
 
 
 def start_ledger() -> ray.actor.ActorHandle:

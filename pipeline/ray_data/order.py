@@ -7,6 +7,9 @@ from typing import Any
 
 from pipeline.config import JobConfig
 
+CALLS_PER_ACTOR = 2
+"""One unit computes while the one before is built and committed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOrder:

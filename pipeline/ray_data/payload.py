@@ -5,6 +5,7 @@ Ray never splits a row, so whatever it does with blocks, retries or lineage, uni
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -37,13 +38,13 @@ class Payload:
     keep: dict[str, pa.Array]
     prepared: PreparedTexts
     dead: pa.StructArray
-    read_seconds: float
+    seconds: dict[str, float]
 
 
 def to_row(
-    unit: Unit, documents: Documents, keep: dict[str, pa.Array], prepared: PreparedTexts, seconds: float
+    unit: Unit, documents: Documents, keep: dict[str, pa.Array], prepared: PreparedTexts, seconds: dict[str, float]
 ) -> pa.Table:
-    """Pack a unit into a table of one row."""
+    """Pack a unit into a table of one row, with the seconds each stage took so far."""
     columns = {
         "slice_index": pa.array(documents.slice_index, pa.int32()),
         "source_row": pa.array(documents.source_row, pa.int64()),
@@ -56,7 +57,7 @@ def to_row(
     return pa.table(
         {
             "unit": pa.array([unit.to_json()]),
-            "read_seconds": pa.array([seconds]),
+            "seconds": pa.array([json.dumps(seconds)]),
             "error": pa.array([None], pa.string()),
             **{name: _as_one_list(column) for name, column in columns.items()},
         }
@@ -65,7 +66,7 @@ def to_row(
 
 def error_row(unit: Unit, error: PipelineError) -> pa.Table:
     """Say that a unit could not be read: the error travels as data and ends the run at the driver."""
-    return pa.table({"unit": [unit.to_json()], "read_seconds": [0.0], "error": [to_json(error)]})
+    return pa.table({"unit": [unit.to_json()], "seconds": ["{}"], "error": [to_json(error)]})
 
 
 def from_row(row: pa.Table) -> Payload:
@@ -87,7 +88,7 @@ def from_row(row: pa.Table) -> Payload:
         keep=group(_KEEP),
         prepared=PreparedTexts(rows=group(_PREPARED), token_ids=values("token_ids")),
         dead=values("dead"),
-        read_seconds=row.column("read_seconds")[0].as_py(),
+        seconds=json.loads(row.column("seconds")[0].as_py()),
     )
 
 

@@ -31,7 +31,7 @@ def read_units(batch: pa.Table, order: WorkOrder) -> Iterator[pa.Table]:
         started = time.perf_counter()
         try:
             documents = group.read(unit)
-            row = _prepared_row(unit, documents, order, started)
+            row = _prepared_row(unit, documents, order, time.perf_counter() - started)
         except PipelineError as error:
             yield payload.error_row(unit, error)
             return
@@ -72,7 +72,8 @@ class _ReadGroup:
                 yield piece
 
 
-def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, started: float) -> pa.Table:
+def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, read_seconds: float) -> pa.Table:
+    started = time.perf_counter()
     preparer = _preparer(json.dumps(order.encoder))
     per_row = RowRule(order.config.input, order.config.encoder.prompt).has_prompts
     prepared = preparer.prepare(documents.texts, documents.prompts if per_row else None)
@@ -83,7 +84,8 @@ def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, started: f
         keep = {name: column.filter(pa.array(fits)) for name, column in keep.items()}
         prepared = prepared.select(fits)
         documents = _reject(documents, fits, reasons)
-    return payload.to_row(unit, documents, keep, prepared, time.perf_counter() - started)
+    seconds = {"read": read_seconds, "tokenize": time.perf_counter() - started}
+    return payload.to_row(unit, documents, keep, prepared, seconds)
 
 
 def _too_long(prepared: PreparedTexts, order: WorkOrder) -> dict[int, str]:

@@ -1,20 +1,23 @@
-"""Start a local Ray or join the one that was asked for, quietly, and say what it offers."""
+"""Start a local Ray or join the one that was asked for, quietly, and say what it offers.
+
+Ray is imported where it is used: a run with nothing left to do needs none.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-
-import ray
 
 from pipeline.config import ClusterConfig
 from pipeline.encoders.precision import Device, detect
 from pipeline.exceptions import ConfigError, InterruptedRunError
+from pipeline.ray_data import lean
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 
@@ -45,9 +48,12 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     if not local and config.device == "auto":
         raise ConfigError("cluster.device", "set cpu or cuda: the driver's own devices say nothing of a cluster's")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    import ray
+
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # a second of imports that the start below leaves room for
+    dataset = threading.Thread(target=importlib.import_module, args=("pipeline.ray_data.driving",), daemon=True)
+    dataset.start()
     try:
         if local:
             _start_local()
@@ -59,16 +65,22 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray puts its own in their place
-    try:
+    dataset.join()
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with ExitStack() as stack:
+        if local:
+            stack.enter_context(lean.without_statistics())
+        stack.callback(ray.shutdown)
         yield _describe(local=local)
-    finally:
-        ray.shutdown()
 
 
 def probe_device(config: ClusterConfig, session: Session) -> Device:
     """Look at the device of a node that will encode: this one for a local Ray, else a worker's."""
     if session.local:
         return detect(config.device)
+    import ray
+
     gpus = 1 if config.device == "cuda" else 0
     probe = ray.remote(detect).options(num_cpus=1, num_gpus=gpus)
     try:
@@ -81,16 +93,21 @@ def probe_device(config: ClusterConfig, session: Session) -> Device:
 def _start_local() -> None:
     # Ray logs an error line for each actor pool whose constructor has arguments; it is harmless here
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-    )
+    import ray
+
+    with lean.without_extras():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        )
 
 
 def _describe(*, local: bool) -> Session:
+    import ray
+
     resources = ray.cluster_resources()
     session = Session(
         local=local,

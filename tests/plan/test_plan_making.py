@@ -13,11 +13,12 @@ from samples import make_rows, write_jsonl
 
 from pipeline.config import JobConfig, parse_job
 from pipeline.corpus import CorpusFiles
+from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.hashing import resolve
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, PlanChangedError, SourceReadError
 from pipeline.plan import InputDrift, Plan, check_unchanged, input_drift, make_plan, publish
-from pipeline.plan.making import default_unit_rows
+from pipeline.plan.making import MAX_UNIT_ROWS, MIN_UNIT_ROWS, default_unit_rows
 from pipeline.storage import open_store
 
 CPU = Device(kind="cpu", bf16=False)
@@ -169,8 +170,15 @@ def test_default_unit_is_a_power_of_two_within_bounds(kind, flops):
     rows = default_unit_rows(
         type(spec)(**{**spec.identity(), "folder": "", "flops_per_token": flops}), Device(kind=kind, bf16=False)
     )
-    assert 1024 <= rows <= 16_384
+    assert MIN_UNIT_ROWS <= rows <= MAX_UNIT_ROWS
     assert rows & (rows - 1) == 0
+
+
+def test_default_unit_is_smaller_where_products_are_slower():
+    identity = {**resolve("hashing:4", "").identity(), "flops_per_token": 3 * 10**7}
+    specs = [EncoderSpec.from_identity({**identity, "dtype": dtype}, folder="") for dtype in ("bfloat16", "float32")]
+    fast, slow = (default_unit_rows(spec, Device(kind="cpu", bf16=True)) for spec in specs)
+    assert slow < fast
 
 
 def test_plan_does_not_depend_on_where_relative_the_input_was_named(job, corpus, monkeypatch):

@@ -1,0 +1,51 @@
+"""Leave out of a local Ray what nobody looks at: dashboard, autoscaler, log forwarding, statistics.
+
+Each is a Python process that would compete with the encoders for the first ten seconds. Ray has no switch for
+them, so its own start methods are replaced; it is pinned, and `tests/run/test_start_up.py` tells if they move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+STATISTICS = ("register_dataset_to_stats_actor", "update_execution_metrics", "update_iteration_metrics")
+
+
+@contextmanager
+def without_extras() -> Iterator[None]:
+    """Start Ray's head in this block with the processes that do work only."""
+    from ray._private.node import Node
+
+    def no_dashboard(node: Any, **_: object) -> None:
+        node._webui_url = None  # noqa: SLF001 - as the method that is replaced
+
+    replaced = {"start_api_server": no_dashboard, "start_monitor": _nothing, "start_log_monitor": _nothing}
+    originals = {name: getattr(Node, name) for name in replaced}
+    for name, method in replaced.items():
+        setattr(Node, name, method)
+    try:
+        yield
+    finally:
+        for name, method in originals.items():
+            setattr(Node, name, method)
+
+
+@contextmanager
+def without_statistics() -> Iterator[None]:
+    """Run datasets in this block without the actor that gathers figures for the dashboard."""
+    from ray.data._internal.stats import _StatsManager
+
+    originals = {name: _StatsManager.__dict__[name] for name in STATISTICS}
+    for name in STATISTICS:
+        setattr(_StatsManager, name, staticmethod(_nothing))
+    try:
+        yield
+    finally:
+        for name, method in originals.items():
+            setattr(_StatsManager, name, method)
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Stand in for what is left out."""

@@ -1,0 +1,67 @@
+"""Which stage a run's report names, from measured seconds."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pipeline.records import BLOCKED, STARVED, Receipt
+from pipeline.report import Timing, run_totals
+from pipeline.telemetry import FirstBatch
+
+
+def receipt(**seconds: float) -> Receipt:
+    return Receipt(
+        unit=0,
+        key="",
+        size_bytes=0,
+        sha256="",
+        content_digest="",
+        rows_in=1100,
+        rows_ok=1100,
+        tokens=11_000,
+        truncated=0,
+        chars=0,
+        chars_lost=0,
+        seconds=seconds,
+    )
+
+
+def timing(*, startup: float, steady: float) -> Timing:
+    now = time.monotonic()
+    first = FirstBatch(at=now - steady, rows=100, tokens=1000)
+    return Timing(started=now - steady - startup, first=first, last=now, encoding_seconds=steady + startup)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bottleneck"),
+    [
+        ({"encode": 195.0, STARVED: 5.0}, "encode"),
+        ({"encode": 80.0, STARVED: 100.0, BLOCKED: 5.0}, "read"),
+        ({"encode": 80.0, STARVED: 5.0, BLOCKED: 100.0}, "commit"),
+        ({"encode": 110.0, STARVED: 1.0}, "encode"),
+    ],
+)
+def test_the_bottleneck_is_what_replicas_waited_for(seconds, bottleneck):
+    totals = run_totals([receipt(**seconds)], timing(startup=10, steady=100), replicas=2)
+    assert totals["bottleneck"] == bottleneck
+    assert totals["replicas_busy"] == pytest.approx(seconds["encode"] / 200)
+
+
+def test_start_up_is_named_where_it_took_longer_than_the_work():
+    totals = run_totals([receipt(encode=5.0)], timing(startup=10, steady=3), replicas=2)
+    assert totals["bottleneck"] == "start-up"
+
+
+def test_steady_rates_leave_start_up_and_the_first_batch_out():
+    totals = run_totals([receipt(encode=195.0)], timing(startup=10, steady=100), replicas=2)
+    assert totals["startup_seconds"] == pytest.approx(10, abs=0.01)
+    assert totals["steady_rows_per_s"] == pytest.approx(10)
+    assert totals["steady_tokens_per_s"] == pytest.approx(100)
+
+
+def test_a_run_that_encoded_nothing_names_no_bottleneck():
+    totals = run_totals([], Timing(started=time.monotonic()), replicas=0)
+    assert totals["bottleneck"] is None
+    assert totals["startup_seconds"] is None
