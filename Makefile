@@ -12,7 +12,7 @@ DEMO_OUTPUT := demo-output
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench-demo clean
+.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench-demo bench-scale clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -60,6 +60,11 @@ docs: $(READY)  ## write the job file's schema and reference page from the confi
 
 bench-demo: $(READY)  ## the demo job beside a plain sentence-transformers loop, in one run
 	$(BIN)/python tests/benchmarks/demo.py
+
+bench-scale: $(READY)  ## plan and resume of 100,000 units; 100,000 and 1,000,000 rows through read and commit
+	$(BIN)/python tests/benchmarks/scale.py units 100000
+	$(BIN)/python tests/benchmarks/scale.py rows 100000 1000000
+	$(BIN)/python tests/benchmarks/scale.py rows 1000000 --replicas 8 --delay 200
 
 lock:  ## resolve pyproject.toml to requirements.lock again (needs uv on the PATH)
 	echo "torch==2.13.0 ; sys_platform == 'never'" > .lock-override

@@ -29,7 +29,7 @@ from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
 from pipeline.report import RunReport, Timing, describe, output_totals, run_totals
-from pipeline.storage import open_store
+from pipeline.storage import StoredObject, open_store
 from pipeline.telemetry import Listener, Silent
 from pipeline.tracking import Tracker
 
@@ -92,11 +92,12 @@ class _Run:
             if self._plan is None:
                 self._plan = planning.make(self._config)
                 plans.publish(self._store, self._plan)
-            self._load_receipts(self._plan)
+            present = self._load_receipts(self._plan)
             if len(self._receipts) < len(self._plan.units):
                 with ray_session(self._config.cluster) as session:
                     self._encode(self._plan, claim, session)
-            self._finish(self._plan)
+                present = commits.committed(self._store, self._plan.plan_id)
+            self._finish(self._plan, present)
         return self._report(claim.run, None)
 
     def _refuse_foreign_output(self) -> None:
@@ -139,10 +140,12 @@ class _Run:
         self._earlier = set(self._receipts)
         return True
 
-    def _load_receipts(self, plan: Plan) -> None:
+    def _load_receipts(self, plan: Plan) -> dict[int, StoredObject]:
+        """Take what is committed for done; returns the listing that says so."""
         present = commits.committed(self._store, plan.plan_id)
         self._receipts = receipts.load(self._store, plan.plan_id, present)
         self._earlier = set(self._receipts)
+        return present
 
     def _encode(self, plan: Plan, claim: claims.Claim, session: Session) -> None:
         from pipeline.ray_data.dataset import Pool  # Ray Data takes a second to import
@@ -189,9 +192,9 @@ class _Run:
             skip_changed=self._options.skip_changed,
         )
 
-    def _finish(self, plan: Plan) -> None:
+    def _finish(self, plan: Plan, present: dict[int, StoredObject]) -> None:
         """Audit what the store holds, then create the manifest."""
-        self._audit(plan)
+        self._audit(plan, present)
         if plan.rows == 0 and self._options.fail_on_empty:
             raise EmptyInputError(self._config.input.uri)
         ordered = [self._receipts[unit.number] for unit in plan.units]
@@ -201,9 +204,8 @@ class _Run:
             raise DeadRateError(totals.rows_failed, totals.rows_in, limit, totals.dead_by_code)
         self._head = manifest.publish(self._store, plan.plan_id, ordered, single_writer=self._options.single_writer)
 
-    def _audit(self, plan: Plan) -> None:
+    def _audit(self, plan: Plan, present: dict[int, StoredObject]) -> None:
         """Check that every unit is listed with the size its receipt says and accounts for all its rows."""
-        present = commits.committed(self._store, plan.plan_id)
         findings = []
         for unit in plan.units:
             receipt = self._receipts.get(unit.number)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline import failpoints
+from pipeline.checkpoint.entries import from_parquet, to_parquet
 from pipeline.exceptions import ConflictError, DamagedOutputError
 from pipeline.fingerprint import canonical_json, combine_digests, sha256
 from pipeline.records import DeadCode, Receipt
@@ -21,25 +19,6 @@ from pipeline.storage import Store
 FORMAT = 1
 HEAD = "_job/manifest.json"
 PART_UNITS = 10_000
-
-_SCHEMA = pa.schema(
-    [
-        pa.field("unit", pa.int64(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("content_digest", pa.string(), nullable=False),
-        pa.field("rows_in", pa.int64(), nullable=False),
-        pa.field("rows_ok", pa.int64(), nullable=False),
-        pa.field("tokens", pa.int64(), nullable=False),
-        pa.field("truncated", pa.int64(), nullable=False),
-        pa.field("chars", pa.int64(), nullable=False),
-        pa.field("chars_lost", pa.int64(), nullable=False),
-        pa.field("dead_by_code", pa.string(), nullable=False),
-        pa.field("dead_key", pa.string()),
-        pa.field("dead_sha256", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +56,11 @@ def total(receipts: Sequence[Receipt]) -> Totals:
     """Add receipts up."""
     dead: Counter[str] = Counter()
     for receipt in receipts:
-        dead.update(receipt.dead_by_code)
-    return Totals(
-        units=len(receipts),
-        rows_in=sum(receipt.rows_in for receipt in receipts),
-        rows_ok=sum(receipt.rows_ok for receipt in receipts),
-        tokens=sum(receipt.tokens for receipt in receipts),
-        truncated=sum(receipt.truncated for receipt in receipts),
-        chars=sum(receipt.chars for receipt in receipts),
-        chars_lost=sum(receipt.chars_lost for receipt in receipts),
-        size_bytes=sum(receipt.size_bytes for receipt in receipts),
-        dead_by_code=dict(sorted(dead.items())),
-    )
+        if receipt.dead_by_code:
+            dead.update(receipt.dead_by_code)
+    counted = ("rows_in", "rows_ok", "tokens", "truncated", "chars", "chars_lost", "size_bytes")
+    sums = {name: sum(map(attrgetter(name), receipts)) for name in counted}
+    return Totals(units=len(receipts), dead_by_code=dict(sorted(dead.items())), **sums)
 
 
 def publish(store: Store, plan_id: str, receipts: Sequence[Receipt], *, single_writer: bool) -> dict[str, Any]:
@@ -102,7 +74,7 @@ def publish(store: Store, plan_id: str, receipts: Sequence[Receipt], *, single_w
     """
     parts = []
     for index in range(0, len(receipts), PART_UNITS):
-        data = _part_bytes(receipts[index : index + PART_UNITS])
+        data = to_parquet(receipts[index : index + PART_UNITS])
         digest = sha256(data)
         key = f"_job/manifest/part-{index // PART_UNITS:05d}-{digest[:12]}.parquet"
         store.create(key, data)  # named by its content: taken means it is there
@@ -162,15 +134,5 @@ def load_entries(store: Store, head: dict[str, Any]) -> list[Receipt]:
         data = store.read(part["key"])
         if data is None or sha256(data) != part["sha256"]:
             raise DamagedOutputError(store.uri, [f"{part['key']} is {'missing' if data is None else 'altered'}"])
-        rows = pq.read_table(io.BytesIO(data)).to_pylist()
-        entries += [Receipt(**{**row, "dead_by_code": json.loads(row["dead_by_code"])}) for row in rows]
+        entries += from_parquet(data)
     return entries
-
-
-def _part_bytes(receipts: Sequence[Receipt]) -> bytes:
-    rows = [{name: getattr(receipt, name) for name in _SCHEMA.names} for receipt in receipts]
-    for row in rows:
-        row["dead_by_code"] = canonical_json(row["dead_by_code"]).decode()
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()

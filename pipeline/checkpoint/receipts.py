@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
 
+from pipeline.checkpoint import entries
 from pipeline.checkpoint.commits import read_receipt
 from pipeline.exceptions import DamagedOutputError
 from pipeline.fingerprint import canonical_json
@@ -37,8 +36,8 @@ class ReceiptLog:
     def flush(self) -> None:
         """Write what is waiting."""
         if self._waiting:
-            key = f"{FOLDER}/{self._run:06d}-{self._written:06d}.jsonl"
-            self._store.create(key, b"\n".join(canonical_json(asdict(receipt)) for receipt in self._waiting))
+            key = f"{FOLDER}/{self._run:06d}-{self._written:06d}.json"
+            self._store.create(key, canonical_json(entries.to_columns(self._waiting)))
             self._written += 1
             self._waiting.clear()
 
@@ -46,15 +45,15 @@ class ReceiptLog:
 def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[int, Receipt]:
     """Return the receipt of every committed unit: from the cache where it fits, else from the shard."""
     cached: dict[int, Receipt] = {}
-    for stored in store.list(FOLDER):
-        for receipt in _parse(store.read(stored.key) or b""):
-            found = present.get(receipt.unit)
-            if found and (found.key, found.size) == (receipt.key, receipt.size_bytes):
-                cached[receipt.unit] = receipt
-    missing = [unit for unit in present if unit not in cached]
-    if missing:
-        logger.info("reading %d shards whose receipts were not cached", len(missing))
-        with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
+        for data in pool.map(store.read, [stored.key for stored in store.list(FOLDER)]):
+            for receipt in _parse(data or b""):
+                found = present.get(receipt.unit)
+                if found and (found.key, found.size) == (receipt.key, receipt.size_bytes):
+                    cached[receipt.unit] = receipt
+        missing = [unit for unit in present if unit not in cached]
+        if missing:
+            logger.info("reading %d shards whose receipts were not cached", len(missing))
             read = pool.map(lambda unit: read_receipt(store, present[unit].key, plan_id), missing)
             for unit, found_receipt in zip(missing, read, strict=True):
                 if found_receipt is None:
@@ -63,12 +62,8 @@ def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[i
     return cached
 
 
-def _parse(data: bytes) -> Iterable[Receipt]:
-    known = {field.name for field in fields(Receipt)}
-    for line in data.splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # damaged or of another embatch: the shard tells
-        if isinstance(values, dict) and values.keys() == known:
-            yield Receipt(**values)
+def _parse(data: bytes) -> list[Receipt]:
+    try:
+        return entries.from_columns(json.loads(data))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []  # damaged or of another embatch: the shards tell

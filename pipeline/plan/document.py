@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +40,7 @@ _PART_SCHEMA = pa.schema(
         pa.field("end", pa.int64(), nullable=False),
     ]
 )
+_SLICE = _PART_SCHEMA.names[2:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,31 +202,33 @@ def _load_part(store: Store, entry: dict[str, Any]) -> Iterator[Unit]:
     data = store.read(entry["key"])
     if data is None or fingerprint.sha256(data) != entry["sha256"]:
         raise DamagedOutputError(store.uri, [f"{entry['key']} is {'missing' if data is None else 'altered'}"])
+    table = pq.ParquetFile(io.BytesIO(data)).read()
     sources: dict[str, SourceFile] = {}
-    rows = pq.read_table(io.BytesIO(data)).to_pylist()
-    for (number, group), pieces in groupby(rows, key=lambda row: (row["unit"], row["group"])):
-        yield Unit(number=number, group=group, slices=tuple(_load_slice(row, sources) for row in pieces))
+    # column by column: a hundred thousand units load in a second
+    pieces = [_load_slice(row, sources) for row in zip(*map(_values, table.select(_SLICE).columns), strict=True)]
+    owners = zip(_values(table["unit"]), _values(table["group"]), strict=True)
+    for (number, group), members in groupby(zip(owners, pieces, strict=True), key=itemgetter(0)):
+        yield Unit(number=number, group=group, slices=tuple(piece for _, piece in members))
 
 
-def _load_slice(row: dict[str, Any], sources: dict[str, SourceFile]) -> Slice:
-    path = row["source"]
-    if path not in sources:
-        sources[path] = SourceFile(
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _load_slice(row: tuple[Any, ...], sources: dict[str, SourceFile]) -> Slice:
+    path, size, etag, file_format, compression, partitions, first_row, rows, size_bytes, start, end = row
+    source = sources.get(path)
+    if source is None:
+        source = sources[path] = SourceFile(
             path=path,
-            size=row["source_size"],
-            etag=row["source_etag"],
-            format=Format(row["format"]),
-            compression=row["compression"],
-            partitions=tuple((name, value) for name, value in json.loads(row["partitions"])),
+            size=size,
+            etag=etag,
+            format=Format(file_format),
+            compression=compression,
+            partitions=tuple((name, value) for name, value in json.loads(partitions)),
         )
-    return Slice(
-        source=sources[path],
-        first_row=row["first_row"],
-        rows=row["rows"],
-        size_bytes=row["size_bytes"],
-        start=row["start"],
-        end=row["end"],
-    )
+    return Slice(source=source, first_row=first_row, rows=rows, size_bytes=size_bytes, start=start, end=end)
 
 
 def _is_trial(requested: dict[str, Any]) -> bool:

@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,8 +48,8 @@ class LocalStore:
     def list(self, prefix: str) -> list[StoredObject]:
         """List all files below a folder."""
         folder = self._root / check_key(prefix) if prefix else self._root
-        found = self._act(folder, lambda folder: [self._describe(path) for path in _files(folder)])
-        return sorted((stored for stored in found if stored), key=lambda stored: stored.key)
+        found = self._act(folder, lambda folder: list(_walk(str(folder), f"{prefix}/" if prefix else "")))
+        return sorted(found, key=attrgetter("key"))
 
     def delete(self, key: str) -> None:
         """Remove a file if it is there."""
@@ -61,8 +62,7 @@ class LocalStore:
             return None
         if stat.S_ISDIR(status.st_mode):
             return None
-        key = path.relative_to(self._root).as_posix()
-        return StoredObject(key=key, size=status.st_size, etag=f"{status.st_mtime_ns}-{status.st_ino}")
+        return _stored(path.relative_to(self._root).as_posix(), status)
 
     def _guard(self, key: str, act: Callable[[Path], T]) -> T:
         return self._act(self._root / check_key(key), act)
@@ -119,14 +119,28 @@ def _rename(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _files(folder: Path) -> list[Path]:
-    return [Path(base, name) for base, _, names in os.walk(folder, onerror=_raise_unless_absent) for name in names]
+def _walk(folder: str, prefix: str) -> Iterator[StoredObject]:
+    """Describe all files below a folder; links to files count, links to folders do not.
+
+    A folder that is not there holds nothing; one that cannot be read is an error, since resume would take its
+    shards for missing.
+    """
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                if not entry.is_symlink():
+                    yield from _walk(entry.path, f"{prefix}{entry.name}/")
+                continue
+            with suppress(FileNotFoundError):
+                yield _stored(prefix + entry.name, entry.stat())
 
 
-def _raise_unless_absent(error: OSError) -> None:
-    # os.walk would pass over a folder it cannot read, and resume would take its shards for missing
-    if not isinstance(error, FileNotFoundError):
-        raise error
+def _stored(key: str, status: os.stat_result) -> StoredObject:
+    return StoredObject(key=key, size=status.st_size, etag=f"{status.st_mtime_ns}-{status.st_ino}")
 
 
 def _sync_folder(folder: Path) -> None:

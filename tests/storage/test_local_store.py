@@ -79,3 +79,15 @@ def test_a_file_where_the_output_folder_should_be_is_named(tmp_path):
         store.list("")
     with pytest.raises(ConfigError, match="out"):
         store.create("data/part-0.parquet", b"x")
+
+
+def test_listing_follows_links_to_files_and_not_to_folders(store, tmp_path):
+    store.create("data/a.bin", b"one")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.bin").write_bytes(b"three")
+    root = Path(store.uri)
+    (root / "data/b.bin").symlink_to(elsewhere / "b.bin")
+    (root / "data/gone.bin").symlink_to(elsewhere / "gone.bin")
+    (root / "data/folder").symlink_to(elsewhere)
+    assert [(stored.key, stored.size) for stored in store.list("data")] == [("data/a.bin", 3), ("data/b.bin", 5)]
