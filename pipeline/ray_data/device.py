@@ -21,12 +21,13 @@ class Idle:
 
 
 class Device:
-    """Made when the encoder is loaded: from then on the device is ready."""
+    """What came before the first turn is start-up, and no idling."""
 
     def __init__(self, *, calls: int) -> None:
         self._calls, self._active = calls, 0
         self._turn, self._count = threading.Lock(), threading.Lock()
-        self._released = self._free_since = time.perf_counter()
+        self._free_since = 0.0
+        self._released: float | None = None
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -46,6 +47,7 @@ class Device:
         """Hold the device; yields what it idled for since the turn before."""
         with self._turn:
             now = time.perf_counter()
-            free_since = min(max(self._free_since, self._released), now)
-            yield Idle(starved=now - free_since, blocked=free_since - self._released)
+            released = now if self._released is None else self._released
+            free_since = min(max(self._free_since, released), now)
+            yield Idle(starved=now - free_since, blocked=free_since - released)
             self._released = time.perf_counter()

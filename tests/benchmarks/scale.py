@@ -34,7 +34,6 @@ from pipeline.records import Receipt
 from pipeline.report import describe
 from pipeline.storage import Store, open_store
 
-UNIT_ROWS = 4096
 SAMPLE_SECONDS = 0.5
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sphinx", "of", "quartz")
 KINDS = {"EncodeAndCommit": "encode actor", "read_units": "read task", "IDLE": "read task", "jobs.cli": "driver"}
@@ -131,14 +130,14 @@ def _resume(work: Path, what: str) -> None:
     timed(f"{what} ({cpu:.2f} s CPU, peak {usage.ru_maxrss >> 10} MiB)", began)
 
 
-def rows(count: int, replicas: int, delay: int) -> None:
+def rows(count: int, replicas: int, delay: int, unit_rows: int) -> None:
     """Run generated rows through read, encode with a delay, and commit; print rates and peaks."""
-    model = f"hashing:64?delay_ms_per_1000_rows={delay}"
+    model = f"hashing:256?delay_ms_per_1000_rows={delay}"
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         generate(work / "in", count, 8)
         with _ray(replicas) as address:
-            keys = (f"output.unit_rows={UNIT_ROWS}", f"cluster.replicas={replicas}", *address)
+            keys = (f"output.unit_rows={unit_rows}", f"cluster.replicas={replicas}", *address)
             peaks, report = _sampled(command(work, model, *keys))
     now = report["this_run"]
     print(f"{count:,} rows, {now['units']:,} units, {replicas} replicas with {delay} ms a 1,000 rows")
@@ -226,12 +225,13 @@ def main() -> None:
     rows_parser.add_argument("counts", type=int, nargs="*", default=[100_000, 1_000_000])
     rows_parser.add_argument("--replicas", type=int, default=2)
     rows_parser.add_argument("--delay", type=int, default=0, help="milliseconds a 1,000 rows")
+    rows_parser.add_argument("--unit-rows", type=int, default=4096)
     asked = parser.parse_args()
     if asked.verb == "units":
         units(asked.count, asked.files)
     else:
         for count in asked.counts:
-            rows(count, asked.replicas, asked.delay)
+            rows(count, asked.replicas, asked.delay, asked.unit_rows)
 
 
 if __name__ == "__main__":
