@@ -24,6 +24,7 @@ from pipeline.ray_data.reading import read_units
 from pipeline.records import Receipt, Unit
 
 WAVE_UNITS = 20_000
+GPU_READERS = 8
 TASK_RETRIES = 5
 ACTOR_RESTARTS = 100
 """Far above what the ledger lets one unit cause; bounds what else may kill workers."""
@@ -40,8 +41,12 @@ class Pool:
 
     @property
     def readers(self) -> int:
-        """Read tasks at a time. A CPU replica is ten times slower than the reading of its units, on the same cores."""
-        return 2 * self.replicas + 2 if self.gpu else self.replicas // 4 + 1
+        """Read tasks at a time.
+
+        A GPU takes what several cores tokenize, and the cores there are bound the tasks; a CPU replica is ten times
+        slower than the reading of its units, on the same cores.
+        """
+        return GPU_READERS * self.replicas if self.gpu else self.replicas // 4 + 1
 
 
 def waves(units: list[Unit]) -> Iterator[list[Unit]]:

@@ -138,13 +138,13 @@ def rows(count: int, replicas: int, delay: int, unit_rows: int) -> None:
         generate(work / "in", count, 8)
         with _ray(replicas) as address:
             keys = (f"output.unit_rows={unit_rows}", f"cluster.replicas={replicas}", *address)
-            peaks, report = _sampled(command(work, model, *keys))
+            peaks, cpu, report = _sampled(command(work, model, *keys))
     now = report["this_run"]
     print(f"{count:,} rows, {now['units']:,} units, {replicas} replicas with {delay} ms a 1,000 rows")
     limit = f" of {1000 * replicas / delay * 1000:,.0f} the delay allows" if delay else ""
     print(f"  {now['steady_rows_per_s']:,.0f} rows/s{limit}, {now['units'] / now['seconds']:,.1f} units/s committed")
     print(f"  start-up {now['startup_seconds']} s, bottleneck {now['bottleneck']}, busy {now['replicas_busy']}")
-    print(f"  stages {now['stage_seconds']}")
+    print(f"  driver {cpu:,.1f} s CPU, {1000 * cpu / now['units']:,.0f} ms a unit; stages {now['stage_seconds']}")
     shown = ", ".join(f"{kind} {size / 2**20:,.0f} MiB" for kind, size in sorted(peaks.items()))
     print(f"  peaks: {shown}", flush=True)
 
@@ -203,15 +203,22 @@ def sample(root: int) -> dict[str, list[int]]:
     return memory
 
 
-def _sampled(arguments: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
-    """Run a command; return peaks of memory by kind of process, and its report."""
+def _sampled(arguments: list[str]) -> tuple[dict[str, int], float, dict[str, Any]]:
+    """Run a command; return peaks of memory by kind of process, the driver's CPU seconds, and its report."""
     peaks: dict[str, int] = defaultdict(int)
+    cpu = 0.0
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         while process.poll() is None:
             for kind, values in sample(os.getpid()).items():
                 peaks[kind] = max([peaks[kind], *values])
+            cpu = max(cpu, _cpu_seconds(process.pid))
             time.sleep(SAMPLE_SECONDS)
-        return peaks, json.loads(process.stdout.read())
+        return peaks, cpu, json.loads(process.stdout.read())
+
+
+def _cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
