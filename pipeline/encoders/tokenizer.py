@@ -7,10 +7,13 @@ prefix is tokenized where one is known to have the text's first tokens.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.encoders import prompts as prompting
@@ -18,6 +21,20 @@ from pipeline.encoders.base import EncoderSpec, PreparedTexts
 
 CHARACTERS_PER_TOKEN = 6
 """First guess at a prefix that surely fills the limit; raised until it does."""
+FEW_CHARACTERS_PER_TOKEN = 4
+"""Longer texts probably exceed the limit: offsets at once cost less than tokenizing them a second time for these."""
+CHUNK_CHARACTERS = 1 << 20
+"""Tokenized at a time: an encoding takes some 100 bytes a token, of which 4 are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tokens:
+    """A chunk of texts: `ids` int32 end to end, and one value a text."""
+
+    ids: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
+    lost: npt.NDArray[np.int32]
 
 
 class TextTokenizer:
@@ -48,45 +65,57 @@ class TextTokenizer:
             prompts = [self._spec.prompt] * len(texts)
         if any(prompts):
             prompting.refuse_unknown(self._spec.prompt_pooling)
-        pooling, limit = self._spec.prompt_pooling, self._spec.max_seq_length
+        pooling = self._spec.prompt_pooling
         full = [prompting.join(prompt, text, pooling) for prompt, text in zip(prompts, texts, strict=True)]
-        encoded = self._encode(full)
-        whole = [encoding.ids for encoding in encoded]
-        lengths = list(map(len, whole))
-        keep = self.room
-        ids = [row if len(row) <= limit else row[:keep] + self._suffix for row in whole]
-        lost = [
-            len(text) - encoding.offsets[keep - 1][1] if length > limit else 0
-            for text, encoding, length in zip(full, encoded, lengths, strict=True)
-        ]
+        parts = [self._tokenize(full[chunk]) for chunk in _chunks(full, self._longest)]
         counts = self._count_prompts(prompts)
+        left_out = {prompt: prompting.left_out(count, pooling) for prompt, count in counts.items()}
+        filling = {prompt: bool(prompt) and count >= self.room for prompt, count in counts.items()}
         rows = {
-            "n_tokens": pa.array([len(row) for row in ids], pa.int32()),
-            "truncated": pa.array([length > limit for length in lengths], pa.bool_()),
-            "chars": pa.array([len(text) for text in full], pa.int32()),
-            "chars_lost": pa.array(lost, pa.int32()),
-            "prompt_tokens": pa.array([prompting.left_out(counts[prompt], pooling) for prompt in prompts], pa.int32()),
-            "no_room": pa.array([bool(prompt) and counts[prompt] >= keep for prompt in prompts], pa.bool_()),
+            "n_tokens": pa.array(np.concatenate([part.lengths for part in parts])),
+            "truncated": pa.array(np.concatenate([part.truncated for part in parts])),
+            "chars": pa.array(list(map(len, full)), pa.int32()),
+            "chars_lost": pa.array(np.concatenate([part.lost for part in parts])),
+            "prompt_tokens": pa.array([left_out[prompt] for prompt in prompts], pa.int32()),
+            "no_room": pa.array([filling[prompt] for prompt in prompts], pa.bool_()),
         }
-        flat = np.fromiter((token for row in ids for token in row), np.int32, sum(map(len, ids)))
-        return PreparedTexts(rows=rows, token_ids=pa.array(flat))
+        return PreparedTexts(rows=rows, token_ids=pa.array(np.concatenate([part.ids for part in parts])))
+
+    @property
+    def _longest(self) -> int:
+        """Characters of a text that are tokenized at first."""
+        return self._spec.max_seq_length * CHARACTERS_PER_TOKEN
+
+    def _tokenize(self, texts: Sequence[str]) -> _Tokens:
+        """Tokenize and truncate; the encodings, many times the size of their ids, go before the next chunk's."""
+        limit, keep = self._spec.max_seq_length, self.room
+        encoded = self._encode(texts)
+        ids = [encoding.ids for encoding in encoded]
+        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+        truncated, lost = lengths > limit, np.zeros_like(lengths)
+        for row in np.flatnonzero(truncated).tolist():
+            ids[row] = ids[row][:keep] + self._suffix
+            kept = encoded[row].token_to_chars(keep - 1)  # None where only a start token is kept
+            lost[row] = len(texts[row]) - (kept[1] if kept else 0)
+        lengths = np.minimum(lengths, limit)
+        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
+        return _Tokens(ids=flat, lengths=lengths, truncated=truncated, lost=lost)
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         """Return each text's encoding: whole, or of a prefix with more tokens than the limit; then with offsets."""
-        limit = self._spec.max_seq_length
+        limit, size = self._spec.max_seq_length, self._longest
         encoded: list[Any] = [None] * len(texts)
         prefixes = list(texts)
-        waiting = list(range(len(texts)))
-        size = limit * CHARACTERS_PER_TOKEN
+        waiting: list[int] = list(range(len(texts)))
         while waiting:
             for index in waiting:
                 prefixes[index] = self._cutter.prefix(texts[index], size)
-            cut = [index for index in waiting if len(prefixes[index]) < len(texts[index])]
-            whole = [index for index in waiting if len(prefixes[index]) == len(texts[index])]
-            self._encode_into(encoded, prefixes, whole, offsets=False)
-            self._encode_into(encoded, prefixes, [row for row in whole if len(encoded[row]) > limit], offsets=True)
-            self._encode_into(encoded, prefixes, cut, offsets=True)
-            waiting = [row for row in cut if len(encoded[row]) <= limit]
+            short = [index for index in waiting if len(prefixes[index]) <= limit * FEW_CHARACTERS_PER_TOKEN]
+            long = [index for index in waiting if len(prefixes[index]) > limit * FEW_CHARACTERS_PER_TOKEN]
+            self._encode_into(encoded, prefixes, short, offsets=False)
+            self._encode_into(encoded, prefixes, [row for row in short if len(encoded[row]) > limit], offsets=True)
+            self._encode_into(encoded, prefixes, long, offsets=True)
+            waiting = [row for row in long if len(encoded[row]) <= limit and len(prefixes[row]) < len(texts[row])]
             size *= 4
         return encoded
 
@@ -110,3 +139,14 @@ class TextTokenizer:
                 break
             tail.insert(0, token)
         return tail
+
+
+def _chunks(texts: Sequence[str], longest: int) -> Iterator[slice]:
+    """Yield runs of texts, of which up to `longest` characters each are tokenized; the last run may be empty."""
+    start = size = 0
+    for index, text in enumerate(texts):
+        size += min(len(text), longest)
+        if size >= CHUNK_CHARACTERS:
+            yield slice(start, index + 1)
+            start, size = index + 1, 0
+    yield slice(start, len(texts))

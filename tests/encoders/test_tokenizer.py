@@ -108,6 +108,32 @@ def test_a_text_100_times_over_the_limit_is_tokenized_in_part_and_exactly(folder
     assert len(tokenizer._cutter.prefix(text, 2048)) < 2200 < len(text) // 100
 
 
+@pytest.mark.parametrize("characters", [1, 3000])
+def test_texts_tokenized_in_chunks_are_the_same(folder, monkeypatch, characters):
+    texts = [*tiny_models.texts(60), *jumble(60)]
+    tokenizer = TextTokenizer(spec_for(folder, 64))
+    at_once = tokenizer.prepare(texts)
+
+    monkeypatch.setattr("pipeline.encoders.tokenizer.CHUNK_CHARACTERS", characters)
+
+    assert tokenizer.prepare(texts) == at_once
+
+
+def test_no_texts_give_empty_columns(folder):
+    prepared = TextTokenizer(spec_for(folder, 64)).prepare([])
+    assert [len(column) for column in prepared.rows.values()] == [0] * len(prepared.rows)
+    assert prepared.token_ids.type == "int32"
+    assert len(prepared.token_ids) == 0
+
+
+def test_a_limit_that_only_special_tokens_fill_loses_the_whole_text(folder):
+    special = len(TextTokenizer(spec_for(folder, 64))._suffix) + 1
+    lost = TextTokenizer(spec_for(folder, special)).prepare(["Some words of a text"]).rows["chars_lost"].to_pylist()
+    reference = transformers.AutoTokenizer.from_pretrained(folder)
+    kept = reference(["Some words of a text"], truncation=True, max_length=special, return_offsets_mapping=True)
+    assert lost == [20 - max(end for _, end in kept["offset_mapping"][0])]
+
+
 def test_a_text_without_spaces_is_never_cut_wrongly(folder):
     texts = ["\u7e41\u9ad4\u4e2d\u6587" * 800, "x" * 5000, "\n".join(["\u00e9t\u00e9"] * 2000), "a\x0cb" * 2000]
     reference = transformers.AutoTokenizer.from_pretrained(folder)
