@@ -164,6 +164,15 @@ def size(count: float) -> str:
     return f"{count:,.1f} TiB"
 
 
+def rounded(count: float) -> str:
+    """Write a number that is an estimate: three digits and k, M, G or T."""
+    for unit in ("", "k", "M", "G"):
+        if abs(count) < 999.5:
+            return f"{count:.3g} {unit}".rstrip()
+        count /= 1000
+    return f"{count:,.0f} T"
+
+
 def counts(by_code: Mapping[str, int]) -> str:
     """Write dead letters by code."""
     listed = ", ".join(f"{code} {count:,}" for code, count in sorted(by_code.items()))

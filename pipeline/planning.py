@@ -9,14 +9,34 @@ from pipeline import plan as plans
 from pipeline.checkpoint import commits
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
-from pipeline.encoders import precision
+from pipeline.encoders import precision, registry
 from pipeline.ray_data.session import is_local, probe_device, ray_session
+from pipeline.records import SourceFile
+from pipeline.sampling import Sample, assumed_tokens_per_s, prepare_first
 from pipeline.storage import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenizing:
+    """How much tokenizing keeps one replica busy: measured on one core here, over an estimate of the encoder.
+
+    `assumed_flops_per_s` is what a replica is taken to reach, `replica_tokens_per_s` follows from it.
+    """
+
+    tokens_per_core_s: float
+    flops_per_token: int
+    assumed_flops_per_s: float
+    replica_tokens_per_s: float
+    cores_per_replica: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a run of a job would do now."""
+    """What a run of a job would do now.
+
+    `sample` is of the first rows, None where there is nothing to do; `tokens_estimate` scales it to all rows.
+    `tokenizing` is None for encoders without tokens.
+    """
 
     plan_id: str
     stored: bool
@@ -37,6 +57,9 @@ class Preview:
     max_seq_length: int
     prompt: str
     columns: list[str]
+    sample: Sample | None
+    tokens_estimate: int | None
+    tokenizing: Tokenizing | None
 
     def to_values(self) -> dict[str, Any]:
         """Return all fields, and the units still to do."""
@@ -56,6 +79,8 @@ def preview(config: JobConfig) -> Preview:
         plans.check_unchanged(config, stored, store.uri)
     plan = stored or make(config)
     encoder = plan.resolved["encoder"]
+    done = len(commits.committed(store, plan.plan_id)) if stored else 0
+    sample = _sample(config, plan, listing.sources) if done < len(plan.units) else None
     return Preview(
         plan_id=plan.plan_id,
         stored=stored is not None,
@@ -66,7 +91,7 @@ def preview(config: JobConfig) -> Preview:
         rows=plan.rows,
         units=len(plan.units),
         unit_rows=plan.resolved["unit_rows"],
-        units_committed=len(commits.committed(store, plan.plan_id)) if stored else 0,
+        units_committed=done,
         vector_bytes=4 * encoder["dimension"] * plan.rows,
         model=encoder["model"],
         revision=encoder["revision"],
@@ -76,6 +101,29 @@ def preview(config: JobConfig) -> Preview:
         max_seq_length=encoder["max_seq_length"],
         prompt=encoder["prompt"],
         columns=[f"{field.name}: {field.type}" for field in plan.schema],
+        sample=sample,
+        tokens_estimate=round(sample.tokens / sample.rows * plan.rows) if sample else None,
+        tokenizing=_tokenizing(plan, sample) if sample else None,
+    )
+
+
+def _sample(config: JobConfig, plan: plans.Plan, sources: list[SourceFile]) -> Sample | None:
+    spec = registry.restore(plan.resolved["encoder"], weights=False)
+    found = prepare_first(config, spec, sources)
+    return found[1] if found else None
+
+
+def _tokenizing(plan: plans.Plan, sample: Sample) -> Tokenizing | None:
+    spec = registry.spec_of(plan.resolved["encoder"])
+    if spec.kind == "hashing":
+        return None
+    encoder = assumed_tokens_per_s(spec, plan.resolved["device"])
+    return Tokenizing(
+        tokens_per_core_s=round(sample.tokens_per_core_s),
+        flops_per_token=spec.flops_per_token,
+        assumed_flops_per_s=encoder * spec.flops_per_token,
+        replica_tokens_per_s=round(encoder),
+        cores_per_replica=round(encoder / sample.tokens_per_core_s, 3),
     )
 
 

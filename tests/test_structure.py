@@ -17,7 +17,7 @@ LAYERS = (
     {"config"},
     {"storage"},
     {"corpus", "encoders", "shard"},
-    {"checkpoint"},
+    {"checkpoint", "sampling"},
     {"plan"},
     {"ray_data"},
     {"embeddings", "status", "clean", "audit", "report", "tracking", "planning"},

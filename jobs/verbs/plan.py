@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobs import arguments, console
 
 
@@ -33,9 +35,28 @@ def plan(
         ("output", f"{config.output.uri}: about {console.size(values['vector_bytes'])} of vectors"),
         ("encoder", f"{values['model']}, {values['dimension']} dimensions, {values['dtype']} on {values['device']}"),
         ("text", f"at most {values['max_seq_length']:,} tokens; prompt {values['prompt']!r}"),
+        *_sample_lines(values),
         ("columns", ", ".join(values["columns"])),
         ("plan id", values["plan_id"]),
     ]
     if values["ignored"]:
         lines.append(("ignored", f"{len(values['ignored'])} files of other formats, such as {values['ignored'][0]}"))
     console.result(values, lines, as_json=as_json, title=f"{config.name}: plan")
+
+
+def _sample_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
+    sample, tokenizing = values["sample"], values["tokenizing"]
+    if sample is None:
+        return []
+    mean, cut = sample["tokens"] / sample["rows"], sample["truncated"] / sample["rows"]
+    first = f"the first {sample['rows']:,} rows have {mean:,.0f} each, {cut:.1%} of them are too long"
+    lines = [("tokens", f"about {console.rounded(values['tokens_estimate'])}: {first}")]
+    if tokenizing is not None:
+        core, encoder, work, flops = (
+            console.rounded(tokenizing[key])
+            for key in ("tokens_per_core_s", "replica_tokens_per_s", "flops_per_token", "assumed_flops_per_s")
+        )
+        estimate = f"encoder about {encoder} tokens/s, estimated from {work}FLOPs a token at {flops}FLOP/s"
+        cores = f"about {tokenizing['cores_per_replica']:.2g} cores a replica"
+        lines.append(("tokenizing", f"{cores} (measured {core} tokens/s a core; {estimate})"))
+    return lines

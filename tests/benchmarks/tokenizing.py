@@ -2,8 +2,8 @@
 
 Run as `PYTHONPATH=tests python tests/benchmarks/tokenizing.py`.
 
-Tokenizers: the true WordPiece vocabulary of all-MiniLM-L6-v2, and byte-level BPE and Unigram as the tests train them. Texts are
-the demo corpus' paragraphs and runs of them some times over the limit. Medians, taken in turn.
+Tokenizers: the true WordPiece vocabulary of all-MiniLM-L6-v2, and byte-level BPE and Unigram as the tests train
+them. Texts: the demo corpus' paragraphs, and runs of them some times over the limit. Medians, taken in turn.
 """
 
 from __future__ import annotations

@@ -1,0 +1,89 @@
+"""A look at a job's first rows: how long its texts are, and how many cores keep tokenizing ahead of an encoder.
+
+An impression for people, taken in about a second; nothing in the plan depends on it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pipeline.config import JobConfig
+from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
+from pipeline.corpus.reader import CutLimits
+from pipeline.corpus.rows import Collector
+from pipeline.encoders.base import EncoderSpec, PreparedTexts, Preparer
+from pipeline.encoders.registry import build_preparer
+from pipeline.records import SourceFile
+
+ROWS, SIZE_BYTES, FILES = 512, 2 << 20, 8
+WARM_UP_ROWS = 16
+ASSUMED_FLOPS = {"cpu": {"float32": 1.5e11, "bfloat16": 3e11}, "cuda": {"float32": 5e13, "float16": 2e14}}
+"""What a replica of one core, or of one card, is taken to reach where nothing was measured; else as 16 bits do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The first usable rows of a corpus, and how fast one core tokenized them.
+
+    `truncated` counts rows longer than the model reads; `tokens` are those that remain, special and prompt
+    tokens included.
+    """
+
+    rows: int
+    tokens: int
+    truncated: int
+    tokens_per_core_s: float
+
+
+def prepare_first(
+    config: JobConfig, spec: EncoderSpec, sources: list[SourceFile], rows: int = ROWS
+) -> tuple[PreparedTexts, Sample] | None:
+    """Read and tokenize the first rows of the first files; None where they hold no usable row.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    documents = _first_documents(config, sources, rows)
+    if not documents.texts:
+        return None
+    per_row = RowRule(config.input, config.encoder.prompt).has_prompts
+    prompts = documents.prompts if per_row else None
+    prepared, seconds = _timed(build_preparer(spec), documents.texts, prompts)
+    tokens = int(prepared.n_tokens.sum())
+    return prepared, Sample(
+        rows=len(documents.texts),
+        tokens=tokens,
+        truncated=sum(prepared.rows["truncated"].to_pylist()),
+        tokens_per_core_s=round(tokens / seconds, 1),
+    )
+
+
+def assumed_tokens_per_s(spec: EncoderSpec, device: str) -> float:
+    """Estimate what one replica encodes from the FLOPs of a token (without attention scores) and an assumed rate."""
+    rates = ASSUMED_FLOPS[device]
+    return rates.get(spec.dtype, max(rates.values())) / spec.flops_per_token
+
+
+def _first_documents(config: JobConfig, sources: list[SourceFile], rows: int) -> Documents:
+    files = CorpusFiles(config.input.uri)
+    collect = Collector(RowRule(config.input, config.encoder.prompt), {})
+    wanted = min(rows, config.input.limit or rows)
+    size = SIZE_BYTES * max(rows // ROWS, 1)
+    for source in sources[:FILES]:
+        left = wanted - len(collect.documents.texts)
+        if left <= 0:
+            break
+        reader = READERS[source.format]
+        first = reader.inspect(files, source, CutLimits(rows=left, size_bytes=size, total_rows=left)).slices[0]
+        for _ in reader.read(files, iter([first]), collect):
+            size = max(size - first.size_bytes, 1)
+    return collect.take()
+
+
+def _timed(preparer: Preparer, texts: list[str], prompts: list[str] | None) -> tuple[PreparedTexts, float]:
+    """Tokenize; the CPU seconds of this process, which other processes disturb less than the clock."""
+    preparer.prepare(texts[:WARM_UP_ROWS], prompts[:WARM_UP_ROWS] if prompts else None)
+    started = time.process_time()
+    prepared = preparer.prepare(texts, prompts)
+    return prepared, max(time.process_time() - started, 1e-6)
