@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from jobs import console
-from jobs.verbs import clean, config, plan, run, status, verify
+from jobs.verbs import clean, config, plan, run, status, tune, verify
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 EPILOG = (
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("tune")(tune.tune)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("clean")(clean.clean)

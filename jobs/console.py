@@ -73,6 +73,16 @@ def result(values: Mapping[str, Any], lines: Sequence[tuple[str, str]], *, as_js
         _stdout.print(f"  [dim]{name:<{width}}[/]  {escape(value)}")
 
 
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their columns: the first and the last to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for number, row in enumerate((columns, *rows)):
+        first, *middle, last = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in middle), last[0]]
+        line = escape("  ".join(cells).rstrip())
+        _stdout.print(f"  {line}" if number else f"  [dim]{line}[/]")
+
+
 @contextmanager
 def listening() -> Iterator[Listener]:
     """Show a run: bars on a terminal, a line every ten seconds elsewhere."""
