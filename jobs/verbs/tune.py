@@ -24,7 +24,7 @@ NO_INPUT = "unused"
 """A job needs an input; a tuning can do without."""
 IDENTITY = (
     "Tokens a batch and precision change the low bits of vectors: they are part of an output's identity, so that a "
-    "run refuses to continue an existing output with other ones. Replicas never do."
+    "run refuses to continue an existing output with other ones. Replicas are not."
 )
 
 
@@ -67,7 +67,7 @@ def tune(
     title = f"{found.model} on {found.device}, {limits.cpus} cores: {_verdict(found)}"
     console.result(values, _lines(found, config.input.uri, sample), as_json=as_json, title=title)
     if not as_json:
-        _show(found)
+        show(found)
 
 
 def _job(target: str, overrides: list[str] | None, input_: str | None, device: str) -> JobConfig:
@@ -112,7 +112,7 @@ def _tokenizing(found: Tuning, sample: Sample) -> str:
     return f"about {replica / sample.tokens_per_core_s:.2g} cores a replica ({core}; {encoder})"
 
 
-def _show(found: Tuning) -> None:
+def show(found: Tuning) -> None:
     """Print a table a key, then what to write into the job."""
     for comparison in found.comparisons:
         console.write("")

@@ -110,6 +110,7 @@ def _serve(connection: Connection, device: str) -> None:
 
 
 def _encode(connection: Connection, task: _Task, device: str) -> None:
+    before = _memory_errors(device)
     encoder = build_encoder(task.spec, device, task.threads)
     encoder.encode(task.prepared.select(np.arange(len(task.prepared.n_tokens)) < WARM_UP_TEXTS))
     connection.send(0.0)
@@ -117,4 +118,13 @@ def _encode(connection: Connection, task: _Task, device: str) -> None:
         return
     started = time.perf_counter()
     encoder.encode(task.prepared)
-    connection.send(time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    # an encoder that went on with smaller batches is not what was to be measured
+    connection.send(seconds if _memory_errors(device) == before else None)
+
+
+def _memory_errors(device: str) -> int:
+    """Count how often this process asked its card for more memory than there was."""
+    import torch
+
+    return int(torch.cuda.memory_stats().get("num_ooms", 0)) if device == "cuda" else 0
