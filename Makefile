@@ -8,11 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_OUTPUT := demo-output
+PEERS := .venv-bench
 
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench-demo bench-scale clean
+.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench bench-scale clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -58,8 +59,18 @@ docs: $(READY)  ## write the job file's schema and reference page from the confi
 	$(BIN)/embatch config schema > jobs/schema/job-v1.schema.json
 	$(BIN)/python -m jobs.reference > docs/job-file.md
 
-bench-demo: $(READY)  ## the demo job beside a plain sentence-transformers loop, in one run
-	$(BIN)/python tests/benchmarks/demo.py
+bench: $(READY) $(PEERS)/.ready  ## embatch beside its peers, a quarter of an hour; ARGS="--quick" for a short one
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.speed $(ARGS)
+
+# on top of .venv, so that torch is there once; a peer that does not install is reported as such by the run
+$(PEERS)/.ready: tests/benchmarks/requirements.txt $(READY)
+	$(BIN)/python -m venv $(PEERS)
+	below=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
+	own=$$($(PEERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
+	echo "import site; site.addsitedir('$$below')" > "$$own/below.pth"
+	grep -v '^#' $< | while read -r peer; do \
+		timeout 600 $(PEERS)/bin/pip install --quiet --disable-pip-version-check "$$peer" || echo "without $$peer"; done
+	touch $@
 
 bench-scale: $(READY)  ## plan and resume of 100,000 units; 100,000 and 1,000,000 rows through read and commit
 	$(BIN)/python tests/benchmarks/scale.py units 100000
@@ -73,4 +84,4 @@ lock:  ## resolve pyproject.toml to requirements.lock again (needs uv on the PAT
 	rm .lock-override
 
 clean:  ## remove the environment, caches and the demo's output
-	rm -rf $(VENV) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(PEERS) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,4 +1,4 @@
-"""Model folders as their authors publish them: true architecture and tokenizer type, two layers, random weights.
+"""Model folders as their authors publish them: true architecture and tokenizer type, random weights, few layers.
 
 Tokenizers are trained on the demo corpus. Weights come from a fixed seed, biases and norms included, with
 scores wide enough that attention is not uniform.
@@ -175,10 +175,12 @@ def write_tokenizer(kind: str, folder: Path) -> int:
     return Tokenizer.from_str(train_tokenizer(kind)).get_vocab_size()
 
 
-def bert(vocabulary: int, width: int = 384, inner: int = 1536, heads: int = 12) -> transformers.PreTrainedModel:
+def bert(
+    vocabulary: int, width: int = 384, inner: int = 1536, heads: int = 12, layers: int = 2
+) -> transformers.PreTrainedModel:
     """gte-small, e5-small, bge-small, and Contriever but for its width."""
     sizes = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": inner}
-    config = transformers.BertConfig(vocab_size=vocabulary, num_hidden_layers=2, **sizes)
+    config = transformers.BertConfig(vocab_size=vocabulary, num_hidden_layers=layers, **sizes)
     return _random(transformers.BertModel(config))
 
 
@@ -187,10 +189,10 @@ def distilbert(vocabulary: int) -> transformers.PreTrainedModel:
     return _random(transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=vocabulary, n_layers=2)))
 
 
-def _roberta_sizes(vocabulary: int, width: int = 768) -> dict[str, Any]:
+def _roberta_sizes(vocabulary: int, width: int = 768, layers: int = 2) -> dict[str, Any]:
     positions = {"max_position_embeddings": 514, "layer_norm_eps": 1e-5}
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-    return {"vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": 2, **positions, **ids}
+    return {"vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": layers, **positions, **ids}
 
 
 def roberta(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
@@ -205,9 +207,9 @@ def xlm_roberta(vocabulary: int) -> transformers.PreTrainedModel:
     return _random(transformers.XLMRobertaModel(config))
 
 
-def mpnet(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
+def mpnet(vocabulary: int, width: int = 768, layers: int = 2) -> transformers.PreTrainedModel:
     """all-mpnet-base-v2."""
-    return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary, width))))
+    return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary, width, layers))))
 
 
 def qwen3(vocabulary: int) -> transformers.PreTrainedModel:
@@ -219,10 +221,12 @@ def qwen3(vocabulary: int) -> transformers.PreTrainedModel:
     return _random(transformers.Qwen3Model(config))
 
 
-def t5(vocabulary: int, width: int = 768, inner: int = 3072, heads: int = 12) -> transformers.PreTrainedModel:
+def t5(
+    vocabulary: int, width: int = 768, inner: int = 3072, heads: int = 12, layers: int = 2
+) -> transformers.PreTrainedModel:
     """sentence-t5-base and gtr-t5-base; with other sizes instructor-large."""
     config = transformers.T5Config(
-        vocab_size=vocabulary, d_model=width, d_ff=inner, num_heads=heads, num_layers=2, use_cache=False
+        vocab_size=vocabulary, d_model=width, d_ff=inner, num_heads=heads, num_layers=layers, use_cache=False
     )
     model = transformers.T5EncoderModel(config)
     with torch.no_grad():

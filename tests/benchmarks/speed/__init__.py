@@ -1,0 +1,1 @@
+"""embatch beside its peers in one run, pairs in turn: `make bench`."""
