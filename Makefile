@@ -68,8 +68,8 @@ $(PEERS)/.ready: tests/benchmarks/requirements.txt $(READY)
 	below=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
 	own=$$($(PEERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
 	echo "import site; site.addsitedir('$$below')" > "$$own/below.pth"
-	grep -v '^#' $< | while read -r peer; do \
-		timeout 600 $(PEERS)/bin/pip install --quiet --disable-pip-version-check "$$peer" || echo "without $$peer"; done
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $< || grep -v '^#' $< | while read -r peer; do \
+		$(PEERS)/bin/pip install --quiet --disable-pip-version-check "$$peer" || echo "without $$peer"; done
 	touch $@
 
 bench-scale: $(READY)  ## plan and resume of 100,000 units; 100,000 and 1,000,000 rows through read and commit

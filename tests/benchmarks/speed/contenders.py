@@ -36,6 +36,7 @@ class CommandContender:
     peers: bool = False
 
 
+OPENVINO_HINTS = {"bfloat16": "bf16", "float32": "f32"}
 REFERENCE = "sentence-transformers, defaults"
 BEST = "sentence-transformers, best"
 OURS = "embatch encoder"
@@ -94,8 +95,8 @@ def openvino(dtype: str) -> EngineContender:
         kind="openvino",
         dtype=dtype,
         options={"batch_size": 8},
-        settings=f"INFERENCE_PRECISION_HINT {dtype}, sorted by tokens, batch 8, one process of one thread a core, "
-        "NUM_STREAMS 1, pinning off",
+        settings=f"INFERENCE_PRECISION_HINT {OPENVINO_HINTS[dtype]}, sorted by tokens, batch 8, one process of one "
+        "thread a core, NUM_STREAMS 1, pinning off",
         peers=True,
         graph="openvino",
     )
@@ -124,8 +125,9 @@ COMMANDS = (
     CommandContender(
         label="Ray Data script",
         script="ray_script",
-        settings="scripts/ray_script.py: read_parquet, map_batches(SentenceTransformer actor, batch_size=256, "
-        "concurrency=cores), write_parquet; local Ray of twice the cores; rate from the first batch to the end",
+        settings="scripts/ray_script.py: read_parquet, repartition(4 an actor), map_batches(SentenceTransformer actor, "
+        "batch_size=128, concurrency=cores), write_parquet; local Ray of twice the cores; rate from the first batch to "
+        "the end",
     ),
     CommandContender(
         label="Daft embed_text",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.speed.contenders import OPENVINO_HINTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ class OpenVino(_Graph):
         import openvino
 
         super().__init__(Path(setup.folder), setup.prompt)
-        hint = {"bfloat16": "bf16", "float32": "f32"}[setup.dtype]
+        hint = OPENVINO_HINTS[setup.dtype]
         settings = {"INFERENCE_NUM_THREADS": setup.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
         compiled = openvino.Core().compile_model(setup.graph, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
         self._request = compiled.create_infer_request()

@@ -32,9 +32,7 @@ def draw(found: dict[str, Any], target: Path) -> None:
         axis.set_title(f"{model}, {mix}", loc="left", fontsize=10, fontweight="bold")
     for axis in list(axes.flat)[len(cells) :]:
         axis.set_axis_off()
-    limits = " and ".join(
-        f"{dtype} (from the left)" if number == 0 else dtype for number, dtype in enumerate(found["peak"])
-    )
+    limits = " and, further right, ".join(found["peak"])
     machine = found["machine"]
     figure.suptitle(
         f"Thousands of tokens a second, medians of {found['rounds']}; dashed: the matrix-product peak, {limits}\n"

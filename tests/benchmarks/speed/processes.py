@@ -46,6 +46,7 @@ def environment(threads: int) -> dict[str, str]:
         "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}",
         "HF_HUB_OFFLINE": "1",
         "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
     }
     if threads:
         kept |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
