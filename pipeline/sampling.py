@@ -13,13 +13,12 @@ from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
 from pipeline.corpus.reader import CutLimits
 from pipeline.corpus.rows import Collector
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Preparer
+from pipeline.encoders.precision import assumed_flops_per_s
 from pipeline.encoders.registry import build_preparer
 from pipeline.records import SourceFile
 
 ROWS, SIZE_BYTES, FILES = 512, 2 << 20, 8
 WARM_UP_ROWS = 16
-ASSUMED_FLOPS = {"cpu": {"float32": 1.5e11, "bfloat16": 3e11}, "cuda": {"float32": 5e13, "float16": 2e14}}
-"""What a replica of one core, or of one card, is taken to reach where nothing was measured; else as 16 bits do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +60,7 @@ def prepare_first(
 
 def assumed_tokens_per_s(spec: EncoderSpec, device: str) -> float:
     """Estimate what one replica encodes from the FLOPs of a token (without attention scores) and an assumed rate."""
-    rates = ASSUMED_FLOPS[device]
-    return rates.get(spec.dtype, max(rates.values())) / spec.flops_per_token
+    return assumed_flops_per_s(device, spec.dtype) / spec.flops_per_token
 
 
 def _first_documents(config: JobConfig, sources: list[SourceFile], rows: int) -> Documents:

@@ -11,6 +11,7 @@ from pipeline.exceptions import ConfigError, ModelError
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
 _CPU_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_ASSUMED_FLOPS = {"cpu": {"float32": 9e10, "16 bits": 3e11}, "cuda": {"float32": 3e13, "16 bits": 2e14}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,14 @@ def resolve_dtype(requested: str, device: Device, model_type: str) -> str:
 def default_batch_tokens(device: Device) -> int:
     """Return the static token budget of a batch."""
     return GPU_BATCH_TOKENS if device.kind == "cuda" else CPU_BATCH_TOKENS
+
+
+def assumed_flops_per_s(device_kind: str, dtype: str) -> float:
+    """Return what a replica, one core or one card, is taken to reach where nothing was measured: a round figure.
+
+    It decides how many rows a unit has and what a plan estimates, so it must never depend on the machine.
+    """
+    return _ASSUMED_FLOPS[device_kind]["float32" if dtype == "float32" else "16 bits"]
 
 
 def _nvidia_driver() -> bool:

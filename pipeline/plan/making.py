@@ -11,7 +11,7 @@ from pipeline.corpus import CorpusFiles, Listing
 from pipeline.corpus.files import describe_change
 from pipeline.encoders import registry
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.precision import Device
+from pipeline.encoders.precision import Device, assumed_flops_per_s
 from pipeline.exceptions import ConfigError, ModelChangedError, PlanChangedError
 from pipeline.plan.document import Plan, build
 from pipeline.plan.units import make_units
@@ -20,8 +20,6 @@ from pipeline.storage import split_uri
 
 UNIT_SECONDS = 8.0
 ASSUMED_ROW_TOKENS = 128
-ASSUMED_FLOPS = {"cpu": {"bfloat16": 3e11, "float32": 9e10}, "cuda": {"bfloat16": 2e14, "float32": 3e13}}
-"""Per replica: round figures that decide how many rows a unit has, not what anything is measured by."""
 MIN_UNIT_ROWS, MAX_UNIT_ROWS = 256, 65_536
 
 
@@ -58,8 +56,8 @@ def _refuse_output_inside_input(config: JobConfig) -> None:
 
 def default_unit_rows(spec: EncoderSpec, device: Device) -> int:
     """Return a power of two: some seconds of a replica's work, within bounds."""
-    products = "float32" if spec.dtype == "float32" else "bfloat16"
-    rows = UNIT_SECONDS * ASSUMED_FLOPS[device.kind][products] / (spec.flops_per_token * ASSUMED_ROW_TOKENS)
+    flops = UNIT_SECONDS * assumed_flops_per_s(device.kind, spec.dtype)
+    rows = flops / (spec.flops_per_token * ASSUMED_ROW_TOKENS)
     return int(min(max(2 ** round(rows).bit_length(), MIN_UNIT_ROWS), MAX_UNIT_ROWS))
 
 
