@@ -44,8 +44,9 @@ def main() -> NoReturn:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
+            signal.signal(number, _interrupt)
     try:
         app(standalone_mode=False)
         code = 0
@@ -53,7 +54,7 @@ def main() -> NoReturn:
         code = stop.exit_code
     except typer.TyperException as error:
         code = _fail(ConfigError("command line", f"{error.format_message()}; see embatch --help"))
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         code = _fail(InterruptedRunError("interrupted"))
     except PipelineError as error:
         code = _fail(error)

@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -40,13 +41,18 @@ class ReplicaPool:
         self._workers: list[tuple[Any, Connection]] = []
 
     def __enter__(self) -> Self:
-        """Start the processes."""
-        for _ in range(self._count):
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_serve, args=(theirs, self._device), daemon=True)
-            process.start()
-            theirs.close()
-            self._workers.append((process, ours))
+        """Start the processes; an interrupt ends this one, which then ends them: they inherit that it is blocked."""
+        resource_tracker.ensure_running()  # starting it unblocks the signal
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for _ in range(self._count):
+                ours, theirs = self._context.Pipe()
+                process = self._context.Process(target=_serve, args=(theirs, self._device), daemon=True)
+                process.start()
+                theirs.close()
+                self._workers.append((process, ours))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return self
 
     def __exit__(
@@ -95,7 +101,6 @@ class ReplicaPool:
 
 def _serve(connection: Connection, device: str) -> None:
     """Do one task after the other until the pool closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     import torch  # two seconds, which the parent does not need
 
     with suppress(EOFError, ConnectionError):

@@ -258,7 +258,9 @@ def _budgets(default: int, tokens: int) -> list[int]:
 def _source(spec: EncoderSpec, prepared: PreparedTexts | None) -> PreparedTexts:
     if prepared is not None and len(prepared.n_tokens):
         return prepared
-    vocabulary = json.loads(Path(spec.folder, "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    vocabulary = json.loads(Path(spec.folder, "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    if vocabulary is None:
+        raise ModelError(spec.model, "its config.json names no vocab_size; measure on texts of your own")
     return length_mix(spec.max_seq_length, vocabulary)
 
 

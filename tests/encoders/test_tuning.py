@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from encoders import tiny_models
-from samples import make_rows, write_jsonl
+from samples import ROOT, make_rows, write_jsonl
 
 from jobs.verbs.tune import IDENTITY, settings_yaml, show
 from pipeline.config import EncoderConfig, parse_job
@@ -181,6 +185,19 @@ def test_an_input_without_rows_gives_exit_10(tiny, tmp_path, embatch):
     write_jsonl(tmp_path / "in/a.jsonl", [])
     done = embatch("tune", str(tiny), "--input", str(tmp_path / "in"), "--json")
     assert (done.returncode, json.loads(done.stdout)["exit_code"]) == (10, 10)
+
+
+def test_an_interrupt_ends_the_command_and_its_replicas_with_exit_8(tiny):
+    command = [sys.executable, "-m", "jobs.cli", "tune", str(tiny), "--device", "cpu", "--seconds", "60", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    )
+    first = process.stderr.readline()  # the replicas are starting
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
+    out, err = process.communicate(timeout=60)  # until the replicas, too, have closed their ends
+    assert "loading" in first
+    assert (process.returncode, json.loads(out)["kind"]) == (8, "InterruptedRunError")
+    assert "Traceback" not in err
 
 
 def _tuning(*comparisons: Comparison) -> Tuning:
