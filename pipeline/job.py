@@ -14,6 +14,7 @@ from pipeline.checkpoint import claims, commits, manifest, receipts
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import registry
+from pipeline.encoders.base import EncoderSpec
 from pipeline.exceptions import (
     DamagedOutputError,
     DeadRateError,
@@ -36,8 +37,6 @@ from pipeline.tracking import Tracker
 logger = logging.getLogger(__name__)
 
 RECEIPTS_A_BATCH = 100
-WEIGHT_COPIES = 3
-"""Memory a CPU replica may take, in sizes of its weights: load, run, activations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +179,7 @@ class _Run:
     def _order(self, plan: Plan, session: Session) -> WorkOrder:
         device = plan.resolved["device"]
         spec = registry.restore(plan.resolved["encoder"])
-        self._replicas = _replicas(self._config, session, device, registry.weight_bytes(spec))
+        self._replicas = _replicas(self._config, session, device, spec)
         return WorkOrder(
             config=self._config,
             plan_id=plan.plan_id,
@@ -255,10 +254,9 @@ def exit_code(error: BaseException | None) -> int:
     return InterruptedRunError.exit_code if isinstance(error, KeyboardInterrupt) else PipelineError.exit_code
 
 
-def _replicas(config: JobConfig, session: Session, device: str, weights: int) -> int:
+def _replicas(config: JobConfig, session: Session, device: str, spec: EncoderSpec) -> int:
     if config.cluster.replicas != "auto":
         return config.cluster.replicas
     if device == "cuda":
         return max(session.gpus, 1)
-    fitting = session.memory_bytes // (WEIGHT_COPIES * weights) if weights else session.cpus
-    return max(min(session.cpus, fitting), 1)
+    return registry.replicas_that_fit(spec, session.cpus, session.memory_bytes)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from pipeline.encoders.transformer import Forward
 
+WEIGHT_COPIES = 3
+"""Memory a CPU replica may take, in sizes of its weights: load, run, activations."""
+
 
 def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     """Turn what the job asks for into everything that decides the vectors; loads no weights.
@@ -80,6 +83,12 @@ def spec_of(identity: dict[str, Any]) -> EncoderSpec:
 def weight_bytes(spec: EncoderSpec) -> int:
     """Return the size of a model's weight files on disk."""
     return sum(Path(spec.folder, name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
+
+
+def replicas_that_fit(spec: EncoderSpec, cpus: int, memory_bytes: int) -> int:
+    """Return how many CPU replicas a machine runs: one a core, as far as its memory goes, at least one."""
+    weights = WEIGHT_COPIES * weight_bytes(spec)
+    return max(min(cpus, memory_bytes // weights if weights else cpus), 1)
 
 
 def build_preparer(spec: EncoderSpec) -> Preparer:

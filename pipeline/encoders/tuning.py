@@ -32,8 +32,6 @@ BATCH_FACTORS = (0.25, 0.5, 2, 4)
 MIX_TEXTS, MIX_SEED = 4096, 5
 NEIGHBOURS = 8
 """Texts of similar length that are taken together, so that a few texts batch like the thousands of a unit."""
-WEIGHT_COPIES = 3
-"""Memory a replica may take, in sizes of its weights, as in a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +242,7 @@ def _layouts(spec: EncoderSpec, device: Device, limits: Limits) -> list[tuple[in
         counts = [limits.replicas]
     else:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        most = max(min(limits.cpus, memory // (WEIGHT_COPIES * max(registry.weight_bytes(spec), 1))), 1)
+        most = registry.replicas_that_fit(spec, limits.cpus, memory)
         counts = list(dict.fromkeys((most, max(most // 2, 1), max(most // 4, 1))))
     return [(count, max(limits.cpus // count, 1)) for count in counts]
 
