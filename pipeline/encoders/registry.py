@@ -80,14 +80,14 @@ def spec_of(identity: dict[str, Any]) -> EncoderSpec:
     return EncoderSpec.from_identity(identity, folder="")
 
 
-def weight_bytes(spec: EncoderSpec) -> int:
+def _weight_bytes(spec: EncoderSpec) -> int:
     """Return the size of a model's weight files on disk."""
     return sum(Path(spec.folder, name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
 
 
 def replicas_that_fit(spec: EncoderSpec, cpus: int, memory_bytes: int) -> int:
     """Return how many CPU replicas a machine runs: one a core, as far as its memory goes, at least one."""
-    weights = WEIGHT_COPIES * weight_bytes(spec)
+    weights = WEIGHT_COPIES * _weight_bytes(spec)
     return max(min(cpus, memory_bytes // weights if weights else cpus), 1)
 
 
