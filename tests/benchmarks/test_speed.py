@@ -77,7 +77,7 @@ def test_page_shows_medians_ratios_and_the_reason_of_a_failure():
     ]
     machine = {"cpu": "a", "cores": 2, "flags": [], "memory_gib": 1, "system": "b", "load_before": 0.0}
     machine |= {"versions": {}, "commit": "c"}
-    found = {"date": "d", "command": "e", "seconds": 1, "rounds": 3, "peak": {"float32": 1e9}}
+    found = {"date": "d", "command": "e", "seconds": 1, "rounds": 3, "quick": False, "peak": {"float32": 1e9}}
     page = table.page({**found, "machine": machine, "rows": rows})
     assert "| embatch encoder, float32 | 500 (333 to 1,000) | 2.00 | 50% of float32 |" in page
     assert "| minilm, short, float32 | 2.00 |" in page

@@ -47,6 +47,7 @@ def main() -> None:
         "command": shlex.join(["make", "bench"] + ([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])),
         "machine": machine.describe(),
         "rounds": asked.rounds,
+        "quick": asked.quick,
         "peak": peak.measure(lineup.dtypes(bf16=bf16), os.cpu_count() or 1),
     }
     names = ("models", "mixes", "rounds", "seconds", "data")

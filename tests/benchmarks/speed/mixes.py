@@ -24,7 +24,7 @@ MIXES = ("mixed", "short", "long")
 SEED = 7
 LONGEST, MEDIAN, SIGMA = 512, 90, 1.0
 STREAM_PASSAGES = 4000
-BLOCK = 16
+BLOCK = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.speed import contenders, lineup
 
 Row = dict[str, Any]
+QUICK = "**A smoke run (`--quick`): a handful of texts, one turn each. Nothing follows from its figures.**"
 PLOT = "![Tokens a second of each engine](speed.svg)"
 
 
@@ -18,6 +19,7 @@ def page(found: dict[str, Any]) -> str:
         "# Speed",
         "Written by `make bench` from [speed.json](speed.json); edits are lost.",
         _conditions(found),
+        *([QUICK] if found["quick"] else []),
         PLOT,
         "## Ratios",
         _ratios(rows),
@@ -33,8 +35,8 @@ NOTES = """\
 Contenders run in processes of their own and take turns, A B C A B C; figures are medians over the rounds, in brackets
 the slowest and the fastest. Texts are the same for all. Encoders alone are loaded before and have encoded a few texts;
 their time is from handing over the texts to the last vector, tokenization included. Tokens are those the model reads:
-after truncation, special tokens and prompt included, no padding. Before its time counts each contender's vectors of 24
-texts are compared with sentence-transformers in float32: the lowest cosine and the largest difference are in the
+after truncation, special tokens and prompt included, no padding. Before its time counts each contender's vectors of
+eight texts are compared with sentence-transformers in float32: the lowest cosine and the largest difference are in the
 table, and a cosine below 0.98 is a failure.
 
 - `short`: passages as they are. `mixed`: the passages joined and cut to log-normal lengths, median 90, from 1 to 512
