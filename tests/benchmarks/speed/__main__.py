@@ -28,7 +28,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=models.NAMES, default=list(models.NAMES))
     parser.add_argument("--mixes", nargs="+", choices=lineup.MIXES, default=list(lineup.MIXES))
     parser.add_argument("--rounds", type=int, default=2, help="turns a contender takes on a cell")
-    parser.add_argument("--seconds", type=float, default=3.0, help="about what a fast contender takes a turn")
+    parser.add_argument("--seconds", type=float, default=2.5, help="about what a fast contender takes a turn")
     parser.add_argument("--data", type=Path, default=ROOT / "jobs/demo/corpus", help="folder with passages")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks", help="where the results go")
     parser.add_argument("--quick", action="store_true", help="a smoke run: MiniLM, short texts, little of everything")
