@@ -25,8 +25,8 @@ class Embed:
         return batch
 
 
-# twice the cores, or reading and writing would wait for ever for what the actors hold
-ray.init(num_cpus=2 * CORES, logging_level="ERROR", include_dashboard=False)
+# a Ray of its own; twice the cores, or reading and writing would wait for ever for what the actors hold
+ray.init(address="local", num_cpus=2 * CORES, logging_level="ERROR", include_dashboard=False)
 ray.data.DataContext.get_current().enable_progress_bars = False
 # several blocks an actor, or the first would take all rows of small files
 rows = ray.data.read_parquet(source).repartition(4 * CORES)
