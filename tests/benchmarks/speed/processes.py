@@ -193,9 +193,12 @@ class Command:
 def report_timing(report: dict[str, Any], whole: float) -> Turn:
     """Read the report of `embatch run --json`."""
     run_ = report["this_run"]
-    encoding = run_["encoding_seconds"]
-    steady = run_.get("steady_tokens_per_s") or run_["tokens_per_s"]
-    return Turn(encoding=encoding, whole=whole, startup=run_.get("startup_seconds", whole - encoding), rate=steady)
+    return Turn(
+        encoding=run_["encoding_seconds"],
+        whole=whole,
+        startup=run_["startup_seconds"],
+        rate=run_["steady_tokens_per_s"],
+    )
 
 
 def script_timing(printed: dict[str, Any], whole: float) -> Turn:
