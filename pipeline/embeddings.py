@@ -30,7 +30,7 @@ def read_embeddings(
     store = open_store(output_uri)
     for key in _shard_keys(store, output_uri, allow_partial=allow_partial):
         data = pa.BufferReader(store.read(key))
-        yield pq.read_table(data, columns=columns, page_checksum_verification=True)
+        yield pq.ParquetFile(data, page_checksum_verification=True).read(columns)
 
 
 def _shard_keys(store: Store, output_uri: str, *, allow_partial: bool) -> list[str]:

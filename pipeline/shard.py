@@ -87,7 +87,7 @@ def read(data: bytes, key: str) -> pa.Table:
         DamagedOutputError: its bytes are not those that were written.
     """
     try:
-        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
     except _DECODE_ERRORS as error:
         raise DamagedOutputError(key, [f"not readable as Parquet: {error}"]) from error
 

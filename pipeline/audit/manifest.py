@@ -80,7 +80,7 @@ def _entries(store: Store, part: Mapping[str, Any], findings: list[str]) -> list
     if sha256(data) != part["sha256"]:
         findings.append(f"{key} has sha256 {sha256(data)}, its head says {part['sha256']}")
         return []
-    rows = pq.read_table(pa.BufferReader(data), page_checksum_verification=True).to_pylist()
+    rows = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read().to_pylist()
     return [Entry(**{**row, "dead_by_code": json.loads(row["dead_by_code"])}) for row in rows]
 
 

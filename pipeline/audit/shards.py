@@ -180,7 +180,7 @@ def _dead_letters(store: Store, unit: Unit, counts: Mapping[str, Any]) -> tuple[
     if data is None:
         raise _UnusableError(f"its dead letters {key} are missing")
     try:
-        letters = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        letters = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
         letters.validate(full=True)
     except _UNREADABLE as error:
         raise _UnusableError(f"its dead letters {key} cannot be read: {error}") from error
