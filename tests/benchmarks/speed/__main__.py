@@ -12,6 +12,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.speed import lineup, machine, models, peak, table
 from benchmarks.speed.processes import PEERS_PYTHON, ROOT, environment
@@ -31,6 +32,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.5, help="about what a fast contender takes a turn")
     parser.add_argument("--data", type=Path, default=ROOT / "jobs/demo/corpus", help="folder with passages")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks", help="where the results go")
+    parser.add_argument("--keep", action="store_true", help="keep cells of the last run that are not measured now")
     parser.add_argument("--quick", action="store_true", help="a smoke run: MiniLM, short texts, little of everything")
     options = parser.parse_args(argv)
     if options.quick:
@@ -55,8 +57,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embatch-bench-") as work:
         bench = Bench(options, Path(work))
         bench.run()
-    found |= {"seconds": round(time.monotonic() - began), "rows": as_json(bench.rows)}
+    found |= {"seconds": round(time.monotonic() - began), "rows": as_json(bench.rows), "kept": []}
+    if asked.keep:
+        keep(found, json.loads((asked.output / "speed.json").read_text()))
     write(found, asked.output)
+
+
+def keep(found: dict[str, Any], last: dict[str, Any]) -> None:
+    """Take over the cells of the last run that this one has not measured; the page says where they come from."""
+    cells = {(row["model"], row["mix"]) for row in found["rows"]}
+    kept = [row for row in last["rows"] if (row["model"], row["mix"]) not in cells]
+    origin = {key: last[key] for key in ("date", "command", "seconds")} | {"commit": last["machine"]["commit"]}
+    origin["cells"] = sorted({f"{row['model']}, {row['mix']}" for row in kept})
+    found["rows"] = kept + found["rows"]
+    found["kept"] = [*last.get("kept", []), origin]
 
 
 def write(found: dict[str, object], output: Path) -> None:

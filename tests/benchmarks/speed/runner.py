@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from benchmarks.speed import contenders, lineup, models, processes
 from benchmarks.speed.contenders import CommandContender, EngineContender
-from benchmarks.speed.mixes import Cell, Mixes
+from benchmarks.speed.mixes import LEAST_GROUPS, Cell, Mixes
 from benchmarks.speed.models import Counter, Model
 from benchmarks.speed.processes import Command, ContenderError, Engine, Turn
 
@@ -184,7 +184,9 @@ class _Contest:
     def _cell(self, mix: str, mixes: Mixes, size: float) -> Cell:
         tokens = self._options.seconds * size * GUESS * self._options.peak / self._counter.flops_per_token
         kind = "short" if mix == lineup.END_TO_END else mix
-        cell = replace(mixes.cell(self._model.key, kind, self._counter, int(tokens), self._work), mix=mix)
+        least = LEAST_GROUPS if size >= 1 else 1
+        found = mixes.cell(self._model.key, kind, self._counter, int(tokens), self._work, least)
+        cell = replace(found, mix=mix)
         _say(f"{cell.model}, {mix}: {cell.texts:,} texts, {cell.tokens:,} tokens")
         return cell
 

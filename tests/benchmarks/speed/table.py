@@ -64,6 +64,11 @@ def _conditions(found: dict[str, Any]) -> str:
         f"{machine['system']}; {load}",
         versions,
         f"matrix-product peak of all cores: {peaks}",
+        *(
+            f"of an earlier run on the same machine ({one['date']}, commit {one['commit']}, `{one['command']}`, "
+            f"{one['seconds']} s): {'; '.join(one['cells'])}"
+            for one in found["kept"]
+        ),
     )
     return "\n".join(f"- {line}" for line in lines)
 
