@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.speed import contenders, lineup, models, table
+from benchmarks.speed.__main__ import keep
 from benchmarks.speed.mixes import Mixes
 from benchmarks.speed.worker import share
 from samples import ROOT
@@ -107,3 +108,22 @@ def test_smoke_run_writes_a_page_with_every_contender(tmp_path):
     assert all(found["cosine"] > 0.999 for found in rows if not found["failed"])
     page = (tmp_path / "speed.md").read_text()
     assert [found["label"] for found in rows if found["label"] not in page] == []
+
+
+def test_a_run_that_keeps_cells_says_which_run_they_are_of():
+    def run(date: str, *cells: tuple[str, str], peak: float) -> dict[str, object]:
+        rows = [row("embatch encoder, float32", [1.0], model=model, mix=mix, of=date) for model, mix in cells]
+        head = {"date": date, "command": "make bench", "seconds": 1, "machine": {"commit": f"c{date}"}}
+        return {**head, "rows": rows, "kept": [], "peak": {"float32": peak}}
+
+    first = run("1", ("minilm", "short"), ("minilm", "long"), ("mpnet", "long"), peak=3.0)
+    second, third = run("2", ("minilm", "short"), peak=1.0), run("3", ("mpnet", "long"), peak=2.0)
+    keep(second, first)
+    keep(third, second)
+    assert [(one["date"], one["cells"]) for one in third["kept"]] == [("1", ["minilm, long"]), ("2", ["minilm, short"])]
+    assert {(one["model"], one["mix"]): one["of"] for one in third["rows"]} == {
+        ("minilm", "long"): "1",
+        ("minilm", "short"): "2",
+        ("mpnet", "long"): "3",
+    }
+    assert third["peak"] == {"float32": 3.0}

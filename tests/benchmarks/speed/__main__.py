@@ -64,13 +64,23 @@ def main() -> None:
 
 
 def keep(found: dict[str, Any], last: dict[str, Any]) -> None:
-    """Take over the cells of the last run that this one has not measured; the page says where they come from."""
-    cells = {(row["model"], row["mix"]) for row in found["rows"]}
-    kept = [row for row in last["rows"] if (row["model"], row["mix"]) not in cells]
+    """Take over the cells of the last run that this one has not measured; the page says where they come from.
+
+    The peak of a machine is the highest that any run saw.
+    """
+    measured = {_cell(row) for row in found["rows"]}
+    kept = [row for row in last["rows"] if _cell(row) not in measured]
+    older = [{**one, "cells": [cell for cell in one["cells"] if cell not in measured]} for one in last["kept"]]
     origin = {key: last[key] for key in ("date", "command", "seconds")} | {"commit": last["machine"]["commit"]}
-    origin["cells"] = sorted({f"{row['model']}, {row['mix']}" for row in kept})
+    named = {cell for one in older for cell in one["cells"]}
+    origin["cells"] = list(dict.fromkeys(_cell(row) for row in kept if _cell(row) not in named))
     found["rows"] = kept + found["rows"]
-    found["kept"] = [*last.get("kept", []), origin]
+    found["kept"] = [one for one in (*older, origin) if one["cells"]]
+    found["peak"] = {dtype: max(rate, last["peak"].get(dtype, 0)) for dtype, rate in found["peak"].items()}
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return f"{row['model']}, {row['mix']}"
 
 
 def write(found: dict[str, object], output: Path) -> None:
