@@ -7,7 +7,7 @@ from benchmarks.speed.contenders import CommandContender, EngineContender
 
 END_TO_END = "short, end to end"
 MIXES = ("mixed", "short", "long", END_TO_END)
-SIZES = {END_TO_END: 8}
+SIZES = {END_TO_END: 16}
 """How much longer than others a cell is: commands have to get past their start."""
 
 
