@@ -26,7 +26,7 @@ from pipeline.records import Receipt, Unit
 WAVE_UNITS = 20_000
 GPU_READERS = 8
 TASK_RETRIES = 5
-READER_CALLS = 64
+READER_CALLS = 32
 """A worker that reads grows by 0.1 to 0.4 MB a task, in Ray; after so many another takes its place."""
 ACTOR_RESTARTS = 100
 """Far above what the ledger lets one unit cause; bounds what else may kill workers."""
