@@ -13,7 +13,7 @@ PEERS := .venv-bench
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench bench-profile bench-scale clean
+.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench bench-gpu bench-profile bench-scale clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -71,6 +71,9 @@ $(PEERS)/.ready: tests/benchmarks/requirements.txt $(READY)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $< || grep -v '^#' $< | while read -r peer; do \
 		$(PEERS)/bin/pip install --quiet --disable-pip-version-check "$$peer" || echo "without $$peer"; done
 	touch $@
+
+bench-gpu: $(READY)  ## one GPU beside its peers, under nine minutes; ARGS="--quick" for a short one
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.gpu $(ARGS)
 
 bench-profile: $(READY)  ## where the time of the packed forward goes, MiniLM on one core
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/profiling.py

@@ -44,10 +44,12 @@ def main() -> None:
     """Measure and write."""
     asked, began = parse(sys.argv[1:]), time.monotonic()
     bf16 = precision.detect("cpu").bf16
+    described = machine.describe()
+    described["versions"] |= machine.peers()
     found = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["make", "bench"] + ([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])),
-        "machine": machine.describe(),
+        "machine": described,
         "rounds": asked.rounds,
         "quick": asked.quick,
         "peak": peak.measure(lineup.dtypes(bf16=bf16), os.cpu_count() or 1),

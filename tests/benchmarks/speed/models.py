@@ -1,4 +1,4 @@
-"""The models that are measured: the true MiniLM, and four architectures at full size with seeded random weights.
+"""The models that are measured: the true MiniLM, and architectures at full size with seeded random weights.
 
 Speed does not depend on the values of weights. Vocabularies are the small ones of the tests' tokenizers.
 """
@@ -16,19 +16,31 @@ import numpy as np
 
 from pipeline.config import EncoderConfig
 from pipeline.encoders import precision, registry
+from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.model_files import locate
 
 MINILM = "packaged:all-MiniLM-L6-v2"
 INSTRUCTION = "Represent the documentation paragraph for retrieval: "
 _BASE = {"width": 768, "inner": 3072, "heads": 12, "layers": 12}
+_MPNET: tuple[str, str, dict[str, int]] = ("mpnet", "word_piece_mpnet", {"layers": 12})
+_TINY = {"width": 64, "inner": 256, "heads": 2}
+_LARGE = {"width": 1024, "inner": 4096, "heads": 16, "layers": 24}
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, int]]] = {
     "gte-small": ("bert", "word_piece", {"layers": 12}),
     "gte-base": ("bert", "word_piece", _BASE),
-    "mpnet": ("mpnet", "word_piece_mpnet", {"layers": 12}),
+    "gte-large": ("bert", "word_piece", _LARGE),
+    "mpnet": _MPNET,
+    "mpnet-base": _MPNET,
     "instructor-base": ("t5", "unigram_t5", _BASE),
+    "instructor-large": ("t5", "unigram_t5", _LARGE),
+    "tiny": ("bert", "word_piece", _TINY),
+    "tiny-instructor": ("t5", "unigram_t5", _TINY),
 }
-"""Builder and tokenizer of tests/encoders/tiny_models.py, and sizes."""
-NAMES = ("minilm", *ARCHITECTURES)
+"""Builder and tokenizer of tests/encoders/tiny_models.py, and sizes; the tiny ones are for tests."""
+NAMES = ("minilm", "gte-small", "gte-base", "mpnet", "instructor-base")
+"""Those of `make bench`."""
+VECTOR_WIDTH = 768
+"""What the Dense of every INSTRUCTOR makes of its width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +58,16 @@ def find(key: str, work: Path) -> Model:
     if key == "minilm":
         return Model(key=key, name=MINILM, folder=locate(MINILM, None).path, prompt=None)
     folder = work / key
-    return Model(key=key, name=str(folder), folder=folder, prompt=INSTRUCTION if key == "instructor-base" else None)
+    return Model(key=key, name=str(folder), folder=folder, prompt=INSTRUCTION if "instructor" in key else None)
 
 
 class Counter:
     """What texts cost in a model: tokens as its limit leaves them, and FLOPs without any padding."""
 
-    def __init__(self, model: Model) -> None:
-        config = EncoderConfig(model=model.name, prompt=model.prompt, dtype="float32")
-        spec = registry.resolve(config, precision.Device(kind="cpu", bf16=False))
+    def __init__(self, model: Model, spec: EncoderSpec | None = None) -> None:
+        if spec is None:
+            config = EncoderConfig(model=model.name, prompt=model.prompt, dtype="float32")
+            spec = registry.resolve(config, precision.Device(kind="cpu", bf16=False))
         sizes = json.loads((model.folder / "config.json").read_text())
         inner = sizes["d_kv"] * sizes["num_heads"] if "d_kv" in sizes else sizes["hidden_size"]
         self.limit = spec.max_seq_length
@@ -77,13 +90,13 @@ def write(key: str, folder: Path) -> None:
 
     builder, tokenizer, sizes = ARCHITECTURES[key]
     tiny_models.write_model(folder, lambda vocabulary: getattr(tiny_models, builder)(vocabulary, **sizes), tokenizer)
-    width = sizes.get("width", 768 if builder == "mpnet" else 384)
+    width = sizes.get("width", 384 if builder == "bert" else 768)
     pooling: dict[str, Any] = {"embedding_dimension": width, "pooling_mode": ["mean"]}
     heads: list[tuple[str, dict[str, Any]]] = [("Pooling", pooling), ("Normalize", {})]
     if builder == "t5":
         pooling["include_prompt"] = False
         identity = "torch.nn.modules.linear.Identity"
-        dense = {"in_features": width, "out_features": width, "bias": False, "activation_function": identity}
+        dense = {"in_features": width, "out_features": VECTOR_WIDTH, "bias": False, "activation_function": identity}
         heads.insert(1, ("Dense", dense))
     tiny_models.write_chain(folder, heads)
 

@@ -163,8 +163,14 @@ def _send(process: subprocess.Popen[str], request: dict[str, Any]) -> None:
 class Command:
     """A program that reads Parquet and writes Parquet, started anew each turn."""
 
-    def __init__(self, argv: list[str], work: Path, timing: Callable[[dict[str, Any], float], Turn]) -> None:
-        self._argv, self._work, self._timing = argv, work, timing
+    def __init__(
+        self,
+        argv: list[str],
+        work: Path,
+        timing: Callable[[dict[str, Any], float], Turn],
+        seconds: float = TURN_SECONDS,
+    ) -> None:
+        self._argv, self._work, self._timing, self._seconds = argv, work, timing, seconds
 
     def encode(self) -> Turn:
         """Run it from its start to its end."""
@@ -172,7 +178,9 @@ class Command:
         shutil.rmtree(output, ignore_errors=True)
         places = {"INPUT": str(self._work / "in"), "OUTPUT": str(output)}
         began = time.perf_counter()
-        printed = run([places.get(part, part) for part in self._argv], self._work / "command.log")
+        printed = run(
+            [places.get(part, part) for part in self._argv], self._work / "command.log", seconds=self._seconds
+        )
         whole = time.perf_counter() - began
         return self._timing(json.loads(printed.splitlines()[-1]), whole)
 

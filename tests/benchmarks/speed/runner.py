@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from benchmarks.speed import contenders, lineup, models, processes
+from benchmarks.speed.attempts import CHECKED, Attempt, Row, say
 from benchmarks.speed.contenders import CommandContender, EngineContender
 from benchmarks.speed.mixes import LEAST_GROUPS, Cell, Mixes
 from benchmarks.speed.models import Counter, Model
-from benchmarks.speed.processes import Command, ContenderError, Engine, Turn
+from benchmarks.speed.processes import Command, ContenderError, Engine
 
 GUESS = 0.5
 """Share of the float32 peak by which cells are sized."""
-CHECKED = 8
-LEAST_COSINE = 0.98
 TRIAL = 0.4
 """Size of the cell that chooses sentence-transformers' best settings, against a usual one."""
 
@@ -38,57 +35,6 @@ class Options:
     data: Path
     bf16: bool
     peak: float
-
-
-@dataclass(slots=True, kw_only=True)
-class Row:
-    """One contender on one cell."""
-
-    model: str
-    mix: str
-    label: str
-    settings: str
-    dtype: str | None
-    texts: int
-    tokens: int
-    flops: int
-    turns: list[Turn] = field(default_factory=list)
-    cosine: float | None = None
-    difference: float | None = None
-    failed: str | None = None
-
-
-class Attempt:
-    """A contender on a cell with what it has shown so far; a failure ends it, never the run."""
-
-    def __init__(self, row: Row, turn: Callable[[], Turn]) -> None:
-        self.row, self._turn = row, turn
-
-    def turn(self) -> None:
-        """Take one turn."""
-        if self.row.failed:
-            return
-        began = time.perf_counter()
-        try:
-            self.row.turns.append(self._turn())
-        except ContenderError as error:
-            self.row.failed = str(error)
-        _say(f"{self.row.model:16}{self.row.mix:20}{self.row.label:36}{time.perf_counter() - began:6.1f} s")
-
-    def compare(self, vectors: Callable[[], np.ndarray], reference: np.ndarray) -> None:
-        """Compare vectors of a few texts with the reference's; too far away is a failure."""
-        if self.row.failed:
-            return
-        try:
-            found = vectors().astype(np.float64)
-        except ContenderError as error:
-            self.row.failed = str(error)
-            return
-        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(reference, axis=1)
-        self.row.cosine = float(((found * reference).sum(1) / lengths).min())
-        self.row.difference = float(np.abs(found - reference).max())
-        if self.row.cosine < LEAST_COSINE:
-            self.row.failed = f"its vectors are not the model's: minimum cosine {self.row.cosine:.3f}"
 
 
 class Bench:
@@ -176,7 +122,7 @@ class _Contest:
                 self._vectors(one, cell, list(range(min(CHECKED, cell.texts))))
                 times[number] = self._engine(one).encode(one.options).encoding
             except ContenderError as error:
-                _say(f"{one.settings}: {error}")
+                say(f"{one.settings}: {error}")
         if not times:
             raise ContenderError("sentence-transformers, the reference, does not run")
         return candidates[min(times, key=lambda number: times[number])]
@@ -187,7 +133,7 @@ class _Contest:
         least = LEAST_GROUPS if size >= 1 else 1
         found = mixes.cell(self._model.key, kind, self._counter, int(tokens), self._work, least)
         cell = replace(found, mix=mix)
-        _say(f"{cell.model}, {mix}: {cell.texts:,} texts, {cell.tokens:,} tokens")
+        say(f"{cell.model}, {mix}: {cell.texts:,} texts, {cell.tokens:,} tokens")
         return cell
 
     def _row(self, one: EngineContender | CommandContender, cell: Cell, dtype: str | None) -> Row:
@@ -247,7 +193,3 @@ def graph_path(work: Path, key: str, kind: str) -> Path:
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
     """Return rows as plain values."""
     return [asdict(row) for row in rows]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

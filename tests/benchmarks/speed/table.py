@@ -86,10 +86,10 @@ def _cell(rows: list[Row], peak: dict[str, float]) -> str:
     heads = ["", "tokens/s", f"to {base['label']}" if base else "", "share of the peak", "cosine", "difference"]
     if programs:
         heads += ["whole command", "start-up"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for row in rows:
         if row["failed"]:
-            lines.append(_line([row["label"], f"failed: {row['failed']}", *[""] * (len(heads) - 2)]))
+            lines.append(line([row["label"], f"failed: {row['failed']}", *[""] * (len(heads) - 2)]))
             continue
         rates = rate(row)
         dtype = row["dtype"] or ("bfloat16" if "bfloat16" in peak and row["label"] == contenders.COMMAND else "float32")
@@ -97,12 +97,12 @@ def _cell(rows: list[Row], peak: dict[str, float]) -> str:
         cells = [
             row["label"],
             f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
-            _ratio(row, base),
+            ratio(row, base),
             f"{share:.0%} of {dtype}",
             f"{row['cosine']:.6f}",
             f"{row['difference']:.1e}",
         ]
-        lines.append(_line([*cells, *(_command(row) if programs else [])]))
+        lines.append(line([*cells, *(_command(row) if programs else [])]))
     return "\n".join(lines)
 
 
@@ -126,13 +126,13 @@ def _ratios(rows: list[Row]) -> str:
     standing = [row for row in rows if not row["failed"]]
     cells = dict.fromkeys((row["model"], row["mix"]) for row in standing if row["mix"] != lineup.END_TO_END)
     peers = dict.fromkeys(row["label"] for row in standing if row["dtype"] and not _is_ours(row))
-    lines = [_line(["embatch's encoder", *(f"to {peer}" for peer in peers)])]
-    lines.append(_line(["---"] * (len(peers) + 1)))
+    lines = [line(["embatch's encoder", *(f"to {peer}" for peer in peers)])]
+    lines.append(line(["---"] * (len(peers) + 1)))
     for cell in cells:
         there = {row["label"]: row for row in standing if (row["model"], row["mix"]) == cell}
         for ours in (row for row in there.values() if _is_ours(row)):
-            ratios = [_ratio(ours, there.get(peer)) for peer in peers]
-            lines.append(_line([f"{', '.join(cell)}, {ours['dtype']}", *ratios]))
+            ratios = [ratio(ours, there.get(peer)) for peer in peers]
+            lines.append(line([f"{', '.join(cell)}, {ours['dtype']}", *ratios]))
     return "\n".join(lines) + "\n\n" + "\n".join(_end_to_end(standing))
 
 
@@ -145,13 +145,13 @@ def _end_to_end(rows: list[Row]) -> list[str]:
     for label, row in programs.items():
         whole = ""
         if row["turns"][0]["whole"]:
-            ratio = median(turn["whole"] for turn in row["turns"]) / median(turn["whole"] for turn in ours["turns"])
-            whole = f", whole commands {ratio:.2f}"
-        lines.append(f"- to {label}: {_ratio(ours, row)}{whole}")
+            times = [median(turn["whole"] for turn in one["turns"]) for one in (row, ours)]
+            whole = f", whole commands {times[0] / times[1]:.2f}"
+        lines.append(f"- to {label}: {ratio(ours, row)}{whole}")
     alone = [row for row in rows if (row["model"], row["mix"]) == ("minilm", "short") and not _is_ours(row)]
     if alone:
         best = max(alone, key=lambda row: median(rate(row)))
-        lines.append(f"- to the fastest peer engine alone on short texts ({best['label']}): {_ratio(ours, best)}")
+        lines.append(f"- to the fastest peer engine alone on short texts ({best['label']}): {ratio(ours, best)}")
     return lines
 
 
@@ -159,7 +159,8 @@ def _is_ours(row: Row) -> bool:
     return row["label"].startswith(contenders.OURS)
 
 
-def _ratio(ours: Row, theirs: Row | None) -> str:
+def ratio(ours: Row, theirs: Row | None) -> str:
+    """Return how many times as fast as another a contender is; nothing where there is no other."""
     return f"{median(rate(ours)) / median(rate(theirs)):.2f}" if theirs else ""
 
 
@@ -176,5 +177,6 @@ def _settings(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _line(cells: list[str]) -> str:
+def line(cells: list[str]) -> str:
+    """Return a line of a table."""
     return f"| {' | '.join(cells)} |"
