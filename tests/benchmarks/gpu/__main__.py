@@ -53,6 +53,14 @@ def main() -> None:
     asked, began = parse(sys.argv[1:]), time.monotonic()
     # before a library reads them; a preparer would else leave its one thread to the peers as well
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    from pipeline.encoders import precision
+    from pipeline.exceptions import ModelError
+
+    try:
+        detected = precision.detect(asked.device)
+    except ModelError as error:
+        sys.exit(f"{error}\n--device cpu --quick is a smoke run")
+    import torch
     import transformers
     from benchmarks.gpu import limits, table
     from benchmarks.gpu.bench import Bench, lineup
@@ -60,14 +68,9 @@ def main() -> None:
     from benchmarks.gpu.contest import Options
     from benchmarks.speed import machine
 
-    from pipeline.exceptions import ModelError
-
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    try:
-        device, dtypes = limits.open_device(asked.device)
-    except ModelError as error:
-        sys.exit(f"{error}\n--device cpu --quick is a smoke run")
+    device, dtypes = torch.device(detected.kind), limits.dtypes_of(detected)
     found: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["PYTHONPATH=tests", "python", "-m", "benchmarks.gpu", *sys.argv[1:]]),
@@ -93,6 +96,7 @@ def main() -> None:
                 (asked.output / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
                 (asked.output / "gpu.md").write_text(table.page(found))
 
+        keep()
         bench.run(lineup(asked.models, asked.mixes), keep)
     print(table.page(found))
 

@@ -96,7 +96,10 @@ class Bench:
         contest = self._opened(part.model)
         self.rows += contest.measure(part.mix, self._budget.share(weights(rest, self._loaded)))
         if self.profile is None or (part.model, part.mix) == (PROFILED_MODEL, PROFILED_MIX):
-            self.profile = contest.profile(part.mix)
+            try:
+                self.profile = contest.profile(part.mix)
+            except ContenderError as error:
+                self.left_out.append({"model": part.model, "mix": f"{part.mix}, profile", "why": str(error)})
 
     def _end_to_end(self, name: str) -> None:
         if missing := end_to_end.missing():

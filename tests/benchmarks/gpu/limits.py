@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.encoders import precision
+from pipeline.encoders.precision import Device
 
 SIDE = {"cuda": 8192, "cpu": 512}
 COPIED = {"cuda": 1 << 30, "cpu": 1 << 24}
@@ -29,11 +29,9 @@ SMI = {
 }
 
 
-def open_device(kind: str) -> tuple[torch.device, list[str]]:
-    """Return the device, and the dtypes it multiplies natively, that of most models first."""
-    found = precision.detect(kind)
-    halves = ["float16"] if kind == "cuda" else []
-    return torch.device(kind), [*halves, *(["bfloat16"] if found.bf16 else []), "float32"]
+def dtypes_of(device: Device) -> list[str]:
+    """Return the dtypes that a device multiplies natively, that of most models first."""
+    return [*(["float16"] if device.kind == "cuda" else []), *(["bfloat16"] if device.bf16 else []), "float32"]
 
 
 def measure(device: torch.device, dtypes: list[str]) -> dict[str, Any]:
