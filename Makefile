@@ -13,7 +13,8 @@ PEERS := .venv-bench
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench bench-gpu bench-profile bench-scale clean
+.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench bench-gpu bench-profile bench-scale \
+	object-store image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -83,10 +84,22 @@ bench-scale: $(READY)  ## plan and resume of 100,000 units; 100,000 and 1,000,00
 	$(BIN)/python tests/benchmarks/scale.py rows 100000 1000000
 	$(BIN)/python tests/benchmarks/scale.py rows 1000000 --replicas 8 --delay 200
 
-lock:  ## resolve pyproject.toml to requirements.lock again (needs uv on the PATH)
+object-store: $(READY)  ## a local S3 for development on loopback; ARGS="--port 9001 my-bucket"
+	$(BIN)/python infra/object-store/serve.py $(ARGS)
+
+TARGET ?= cpu
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image:  ## build embatch:VERSION-cpu, or with TARGET=gpu the one for NVIDIA GPUs (needs Docker)
+	docker build -f infra/images/Dockerfile --target $(TARGET) -t embatch:$(VERSION)-$(TARGET) .
+
+lock:  ## resolve requirements.lock and infra/images/requirements.lock again (needs uv on the PATH)
 	echo "torch==2.13.0 ; sys_platform == 'never'" > .lock-override
 	uv pip compile pyproject.toml --extra demo --extra test --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --override .lock-override --python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml infra/images/requirements.in --constraint requirements.lock --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --override .lock-override --python-version 3.11 \
+		-o infra/images/requirements.lock
 	rm .lock-override
 
 clean:  ## remove the environment, caches and the demo's output
