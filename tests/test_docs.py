@@ -12,7 +12,10 @@ import pytest
 from samples import ROOT
 
 BLOCK = re.compile(r"^```(bash|python) exec\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("infra/**/*.md")]
+)
 LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
 
 

@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY", re.IGNORECASE)
 PINNED = re.compile(r"^[\w./-]+(:\d+/[\w./-]+)?(:(?!latest)[\w.-]+|@sha256:[0-9a-f]{64})$")
-SECONDS = re.compile(r"(?:sleep |--grace-period |second < )(\d+)")
+SECONDS = re.compile(r"(?:sleep |timeout |--grace-period |second < )(\d+)")
 
 
 def pods(node: Any) -> Iterator[Json]:

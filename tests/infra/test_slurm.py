@@ -122,6 +122,14 @@ def test_a_ray_that_did_not_start_is_no_success(slurm, tmp_path):
     assert outcome(submit(environment), tmp_path) == (8, ["requeue 17"])
 
 
+def test_a_node_without_an_address_says_what_to_set(slurm, tmp_path):
+    install, environment = slurm
+    del environment["EMBATCH_HEAD_IP"]
+    install("hostname", "#!/bin/bash\necho\n")
+    done = subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "no address of this node is known: set EMBATCH_HEAD_IP\n")
+
+
 def test_embatch_gets_the_arguments_the_address_and_a_token_nobody_else_reads(slurm, tmp_path):
     install, environment = slurm
     install(
