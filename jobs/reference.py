@@ -36,6 +36,8 @@ What is marked *identity* changes the output: it is fixed in the output's plan, 
 refused (exit 4).
 """
 NOT_IDENTITY = ("name", "output.uri", "limits", "cluster")
+NESTED = {"encoder.prompt": "PromptConfig", "cluster.replicas": "ReplicaRange"}
+"""Keys whose value is a mapping of its own."""
 
 
 def reference() -> str:
@@ -48,18 +50,20 @@ def reference() -> str:
         if section:
             intro = f"## `{name}`\n\n{section.__doc__}\n"
             parts.append(intro + "\n" + _table("", section, list(section.model_fields), prefix=f"{name}."))
-    prompt = _section_named("PromptConfig")
-    parts.append(f"### `encoder.prompt`\n\n{prompt.__doc__}\n\n" + _table("", prompt, list(prompt.model_fields), ""))
+    for key, name in NESTED.items():
+        section = _section_named(name)
+        table = _table("", section, list(section.model_fields), prefix="", within=f"{key}.")
+        parts.append(f"### `{key}`\n\n{section.__doc__}\n\n{table}")
     return "\n".join(parts)
 
 
-def _table(title: str, model: type[Section], names: list[str], prefix: str) -> str:
+def _table(title: str, model: type[Section], names: list[str], prefix: str, within: str = "") -> str:
     properties = JobConfig.model_json_schema()["$defs"].get(model.__name__) or JobConfig.model_json_schema()
     rows = ["| key | values | default | identity | meaning |", "| --- | --- | --- | --- | --- |"]
     for name in names:
         key = prefix + name
         schema = properties["properties"][name]
-        identity = "" if key.startswith(NOT_IDENTITY) else "yes"
+        identity = "" if (within + key).startswith(NOT_IDENTITY) else "yes"
         required = name in properties.get("required", ())
         default = "required" if required else f"`{json.dumps(schema.get('default'))}`"
         meaning = (model.model_fields[name].description or "").replace("\n", " ").replace("|", "\\|")
@@ -73,8 +77,9 @@ def _values(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
-    if "anyOf" in schema:
-        return " or ".join(_values(option) for option in schema["anyOf"])
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if options:
+        return " or ".join(_values(option) for option in options)
     if "$ref" in schema:
         return "see below"
     kind = str(schema["type"])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from pipeline.exceptions import ConfigError
 from pipeline.job_file import USER_INFO, read_values, shown
@@ -158,6 +158,38 @@ class LimitsConfig(Section):
     """How often a unit may lose its worker before the run ends and names it."""
 
 
+class ReplicaRange(Section):
+    """Bounds between which a pool of replicas grows and shrinks with its work, on clusters that add and take nodes."""
+
+    min: Count
+    """Replicas to begin with, and the fewest."""
+    max: Count
+    """The most."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            msg = f"min is {self.min}, above max, {self.max}"
+            raise ValueError(msg)
+        return self
+
+
+_REPLICA_KINDS = {int: "a number", dict: "a range", ReplicaRange: "a range", str: "a word"}
+
+
+def _kind_of_replicas(value: object) -> str:
+    return _REPLICA_KINDS.get(type(value), "a number")
+
+
+Replicas = Annotated[
+    Annotated[Count, Tag("a number")]
+    | Annotated[ReplicaRange, Tag("a range")]
+    | Annotated[Literal["auto"], Tag("a word")],
+    Discriminator(_kind_of_replicas),
+]
+"""Told apart by what is written, so that an error is about that."""
+
+
 class ClusterConfig(Section):
     """The Ray that does the work; never part of the output's identity."""
 
@@ -165,8 +197,14 @@ class ClusterConfig(Section):
     """`auto`: RAY_ADDRESS if set, else a local Ray of this run; `local`; or an address."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Must be given on a cluster that is not local."""
-    replicas: Count | Literal["auto"] = "auto"
-    """Copies of the encoder; `auto` by devices or cores, and memory."""
+    replicas: Replicas = "auto"
+    """Copies of the encoder, or `{min: …, max: …}`; `auto` by the devices or cores that are there, and memory."""
+    gpus_per_replica: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    """Share of a GPU that a replica takes: 0.5 puts two on each."""
+    accelerator_type: Text | None = None
+    """Only GPUs of this type, as Ray names it: `H100`, `L4`, …"""
+    labels: dict[Text, Text] = {}
+    """Only nodes with these Ray labels hold replicas: `{ray.io/market-type: spot}`; values may be `in(a,b)`, `!a`."""
 
 
 class JobConfig(Section):
@@ -214,6 +252,8 @@ def _key_path(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         if model is None:
             break
+        if part in _REPLICA_KINDS.values():
+            continue
         parts.append(str(part))
         model = _section_at(model, str(part))
     return ".".join(parts) or "job"
@@ -248,8 +288,10 @@ def _section_at(model: type[Section], key: str) -> type[Section] | None:
 
 
 def _annotations(annotation: Any) -> list[type]:
-    options = getattr(annotation, "__args__", (annotation,))
-    return [kind for kind in options if isinstance(kind, type)]
+    """Return the types that a key may have, out of unions and what is said beside them."""
+    if isinstance(annotation, type):
+        return [annotation]
+    return [kind for option in get_args(annotation) for kind in _annotations(option)]
 
 
 def _refuse_credentials(uri: str) -> str:

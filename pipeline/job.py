@@ -14,7 +14,6 @@ from pipeline.checkpoint import claims, commits, manifest, receipts
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import registry
-from pipeline.encoders.base import EncoderSpec
 from pipeline.exceptions import (
     DamagedOutputError,
     DeadRateError,
@@ -27,6 +26,7 @@ from pipeline.exceptions import (
 )
 from pipeline.plan import Plan
 from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
+from pipeline.ray_data.pool import Pool, plan_pool
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
 from pipeline.report import RunReport, Timing, describe, output_totals, run_totals
@@ -73,7 +73,7 @@ class _Run:
         self._earlier: set[int] = set()
         self._warnings: list[str] = []
         self._timing = Timing(started=time.monotonic() if options.started is None else options.started)
-        self._replicas = 0
+        self._replicas, self._devices = 0, dict[str, int]()
         self._head: dict[str, Any] | None = None
 
     def execute(self) -> RunReport:
@@ -147,15 +147,20 @@ class _Run:
         return present
 
     def _encode(self, plan: Plan, claim: claims.Claim, session: Session) -> None:
-        from pipeline.ray_data.dataset import Pool  # Ray Data takes a second to import
-        from pipeline.ray_data.driving import drive
+        from pipeline.ray_data.driving import drive  # Ray Data takes a second to import
+        from pipeline.ray_data.metrics import Metrics
+        from pipeline.ray_data.sharing import require_shared
 
         pending = [unit for unit in plan.units if unit.number not in self._receipts]
-        order = self._order(plan, session)
-        pool = Pool(replicas=self._replicas, gpu=order.device == "cuda")
-        tracker = Tracker(plan, self._receipts)
+        spec = registry.restore(plan.resolved["encoder"])
+        pool = plan_pool(self._config.cluster, session, plan.resolved["device"], spec)
+        order = self._order(plan, session, pool)
+        self._replicas = pool.most
+        if not session.local:
+            require_shared(order, plan.sources[0])
+        tracker, metrics = Tracker(plan, self._receipts), Metrics(self._config.name)
         claim.report_with(lambda: asdict(tracker.progress()))
-        self._listener.planned(tracker.progress(), lost_work_units=pool.replicas * CALLS_PER_ACTOR)
+        self._listener.planned(tracker.progress(), lost_work_units=pool.most * CALLS_PER_ACTOR)
         log = receipts.ReceiptLog(self._store, claim.run, RECEIPTS_A_BATCH)
         began = time.monotonic()
         try:
@@ -163,10 +168,13 @@ class _Run:
                 if event.receipt is not None:
                     self._receipts[event.receipt.unit] = event.receipt
                     log.add(event.receipt)
+                    metrics.committed(event.receipt)
                     self._timing.last = time.monotonic()
-                self._timing.first = event.first
+                self._timing.first, self._devices = event.first, event.devices
                 tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
-                self._listener.progressed(tracker.progress())
+                progress = tracker.progress()
+                metrics.stands(progress, sum(self._devices.values()))
+                self._listener.progressed(progress)
                 claim.require()
         except BaseException:
             with suppress(StorageError):  # a cache; the error that ends the run is the one to tell
@@ -176,18 +184,15 @@ class _Run:
             self._timing.encoding_seconds = time.monotonic() - began
         log.flush()
 
-    def _order(self, plan: Plan, session: Session) -> WorkOrder:
-        device = plan.resolved["device"]
-        spec = registry.restore(plan.resolved["encoder"])
-        self._replicas = _replicas(self._config, session, device, spec)
+    def _order(self, plan: Plan, session: Session, pool: Pool) -> WorkOrder:
         return WorkOrder(
             config=self._config,
             plan_id=plan.plan_id,
             encoder=plan.resolved["encoder"],
             schema=schema.encode_schema(plan.schema),
             description=describe(plan),
-            device=device,
-            threads=max(session.cpus // self._replicas, 1) if session.local else 1,
+            device=plan.resolved["device"],
+            threads=max(session.cpus // pool.most, 1) if session.local else 1,
             skip_changed=self._options.skip_changed,
         )
 
@@ -241,6 +246,7 @@ class _Run:
             encoder=self._plan.resolved["encoder"] if self._plan else {},
             device=self._plan.resolved["device"] if self._plan else "",
             replicas=self._replicas,
+            devices=self._devices,
             warnings=self._warnings,
         )
 
@@ -252,11 +258,3 @@ def exit_code(error: BaseException | None) -> int:
     if isinstance(error, PipelineError):
         return error.exit_code
     return InterruptedRunError.exit_code if isinstance(error, KeyboardInterrupt) else PipelineError.exit_code
-
-
-def _replicas(config: JobConfig, session: Session, device: str, spec: EncoderSpec) -> int:
-    if config.cluster.replicas != "auto":
-        return config.cluster.replicas
-    if device == "cuda":
-        return max(session.gpus, 1)
-    return registry.replicas_that_fit(spec, session.cpus, session.memory_bytes)

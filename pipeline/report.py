@@ -36,6 +36,8 @@ class RunReport:
     encoder: dict[str, Any]
     device: str
     replicas: int
+    devices: dict[str, int]
+    """What the replicas ran on, by name, with how many there were."""
     warnings: list[str] = field(default_factory=list)
 
 

@@ -103,7 +103,7 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
         (
             "cluster.replicas",
             -1,
-            "cluster.replicas: input should be greater than 0, or input should be 'auto' (got -1)",
+            "cluster.replicas: input should be greater than 0 (got -1)",
         ),
         ("input", "corpus", "input: input should be a valid dictionary or instance of InputConfig (got 'corpus')"),
         ("limits", None, "limits: input should be a valid dictionary or instance of LimitsConfig (got None)"),

@@ -97,7 +97,8 @@ def _lines(report: RunReport) -> list[tuple[str, str]]:
                 "rate",
                 f"{now['steady_rows_per_s']:,.0f} rows/s, {now['steady_tokens_per_s']:,.0f} tokens/s after start-up",
             ),
-            ("stages", f"{stages} (summed over {report.replicas} replicas on {report.device})"),
+            ("stages", f"{stages} (summed over {report.replicas} replicas)"),
+            ("devices", ", ".join(f"{count} x {name}" for name, count in report.devices.items()) or report.device),
             ("bottleneck", _bottleneck(now)),
         ]
     return lines

@@ -59,7 +59,7 @@ def tune(
     prepared, sample = (None, None) if config.input.uri == NO_INPUT else _first_rows(config, detected)
     limits = tuning.Limits(
         cpus=tuning.available_cpus(),
-        replicas=None if config.cluster.replicas == "auto" else config.cluster.replicas,
+        replicas=config.cluster.replicas if isinstance(config.cluster.replicas, int) else None,
         seconds=seconds,
     )
     found = tuning.tune(config.encoder, detected, limits, prepared, console.note)

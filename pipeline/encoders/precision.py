@@ -38,6 +38,30 @@ def detect(requested: str) -> Device:
     return Device(kind="cpu", bf16=_cpu_bf16())
 
 
+def device_name(kind: str) -> str:
+    """Return what this node's device of a kind is called, for reports."""
+    if kind == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "cpu"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
+
+
+def require_dtype(model: str, dtype: str, device_kind: str) -> None:
+    """Refuse a device that only emulates the precision of a run: the others would wait for it.
+
+    Raises:
+        ModelError: this node's GPU has no bfloat16.
+    """
+    if device_kind == "cuda" and dtype == "bfloat16" and not detect("cuda").bf16:
+        reason = f"the run is in bfloat16, which the {device_name('cuda')} of this node lacks"
+        raise ModelError(model, f"{reason}; choose nodes by cluster.accelerator_type or cluster.labels")
+
+
 def resolve_dtype(requested: str, device: Device, model_type: str) -> str:
     """Return the forward's dtype: as asked, else 16 bits where the device multiplies them and the family fits them.
 

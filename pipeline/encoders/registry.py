@@ -112,6 +112,8 @@ def build_encoder(spec: EncoderSpec, device: str, threads: int) -> Encoder:
 
     from pipeline.encoders.transformer import TransformerEncoder
 
+    precision.require_dtype(spec.model, spec.dtype, device)
+
     if device == "cpu":
         torch.set_num_threads(threads)
     return TransformerEncoder(spec, _build_forward(spec, torch.device(device)), torch.device(device))

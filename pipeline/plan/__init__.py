@@ -6,7 +6,7 @@ Resume compares what is requested and takes everything resolved from the stored 
 
 from __future__ import annotations
 
-from pipeline.plan.document import PARTS, Plan, load, publish, require, shard_key
+from pipeline.plan.document import PARTS, Plan, load, publish, require, shard_key, stored_id
 from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "publish",
     "require",
     "shard_key",
+    "stored_id",
 ]

@@ -134,6 +134,12 @@ def load(store: Store) -> Plan | None:
         raise DamagedOutputError(store.uri, [f"{HEAD} is not a plan: {error!r}"]) from error
 
 
+def stored_id(store: Store) -> str | None:
+    """Return the id of the stored plan without reading its units; None where the output has none."""
+    head = store.read(HEAD)
+    return None if head is None else fingerprint.sha256(head)
+
+
 def require(store: Store) -> Plan:
     """Read the stored plan of an output that must have one.
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -20,11 +18,11 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from pipeline.exceptions import InterruptedRunError, from_json
 from pipeline.ray_data.encoding import EncodeAndCommit
 from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
+from pipeline.ray_data.pool import Pool
 from pipeline.ray_data.reading import read_units
 from pipeline.records import Receipt, Unit
 
 WAVE_UNITS = 20_000
-GPU_READERS = 8
 TASK_RETRIES = 5
 READER_CALLS = 32
 """A worker that reads grows by 0.1 to 0.4 MB a task, in Ray; after so many another takes its place."""
@@ -32,23 +30,6 @@ ACTOR_RESTARTS = 100
 """Far above what the ledger lets one unit cause; bounds what else may kill workers."""
 NO_PROGRESS_SECONDS = 4 * 3600
 """Ray Data's own guard; ours is `limits.stall_seconds`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """How many replicas of what kind."""
-
-    replicas: int
-    gpu: bool
-
-    @property
-    def readers(self) -> int:
-        """Read tasks at a time.
-
-        A GPU takes what several cores tokenize, and the cores there are bound the tasks; a CPU replica is ten times
-        slower than the reading of its units, on the same cores.
-        """
-        return GPU_READERS * self.replicas if self.gpu else self.replicas // 4 + 1
 
 
 def waves(units: list[Unit]) -> Iterator[list[Unit]]:
@@ -96,7 +77,7 @@ def _dataset(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.
             batch_size=1,
             batch_format="pyarrow",
             fn_kwargs={"order": order},
-            num_cpus=1 if pool.gpu else 0,
+            num_cpus=1 if pool.gpus else 0,
             compute=TaskPoolStrategy(size=pool.readers),
             max_retries=TASK_RETRIES,
             max_calls=READER_CALLS,
@@ -107,21 +88,17 @@ def _dataset(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.
             batch_format="pyarrow",
             fn_constructor_kwargs={"order": order, "ledger": ledger},
             compute=ActorPoolStrategy(
-                min_size=1,
-                max_size=max(pool.replicas, 1),
-                initial_size=pool.replicas,
+                min_size=pool.fewest,
+                max_size=pool.most,
+                initial_size=pool.first,
                 max_tasks_in_flight_per_actor=2 * CALLS_PER_ACTOR,
                 max_concurrent_calls_per_actor=CALLS_PER_ACTOR,
                 enable_true_multi_threading=True,
             ),
             max_restarts=ACTOR_RESTARTS,
             max_task_retries=ACTOR_RESTARTS,
-            **_resources(pool),
+            **pool.resources,
         )
-
-
-def _resources(pool: Pool) -> dict[str, Any]:
-    return {"num_gpus": 1, "num_cpus": 0} if pool.gpu else {"num_cpus": 1}
 
 
 def _configure(context: DataContext) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import ray
 
 from pipeline.ray_data import dataset
-from pipeline.ray_data.dataset import Pool
 from pipeline.ray_data.ledger import Pulse, start_ledger
 from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.pool import Pool
 from pipeline.ray_data.watchdog import Watchdog
 from pipeline.records import Receipt, Unit
 from pipeline.telemetry import FirstBatch
@@ -33,6 +33,7 @@ class Event:
     rows_in_flight: int
     tokens_in_flight: int
     first: FirstBatch | None
+    devices: dict[str, int]
 
 
 def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float) -> Iterator[Event]:
@@ -48,7 +49,7 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float)
     feeder = threading.Thread(target=_feed, args=(units, order, pool, ledger, arrivals), name="feeder", daemon=True)
     feeder.start()
     watchdog = Watchdog(stall_seconds, time.monotonic())
-    pulse, looked, received = Pulse(moves=0, active={}, tokens={}, first=None), 0.0, 0
+    pulse, looked, received = Pulse(moves=0, active={}, tokens={}, first=None, devices={}), 0.0, 0
     first: FirstBatch | None = None
     while True:
         try:
@@ -57,8 +58,14 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float)
             item = None
         else:
             if arrived is None:
-                first = first or _first(_pulse(ledger, pulse))  # of a run shorter than a tick
-                yield Event(receipt=None, rows_in_flight=0, tokens_in_flight=0, first=first)
+                pulse = _pulse(ledger, pulse)  # of a run shorter than a tick nothing is known yet
+                yield Event(
+                    receipt=None,
+                    rows_in_flight=0,
+                    tokens_in_flight=0,
+                    first=first or _first(pulse),
+                    devices=pulse.devices,
+                )
                 return
             if isinstance(arrived, BaseException):
                 raise arrived
@@ -73,6 +80,7 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float)
             rows_in_flight=sum(pulse.active.values()),
             tokens_in_flight=sum(pulse.tokens.values()),
             first=first,
+            devices=pulse.devices,
         )
 
 

@@ -17,6 +17,7 @@ import ray
 from pipeline import failpoints, shard
 from pipeline.checkpoint.commits import commit, read_receipt
 from pipeline.encoders.base import Vectors
+from pipeline.encoders.precision import device_name
 from pipeline.encoders.registry import build_encoder, restore
 from pipeline.exceptions import ModelError, PipelineError, PoisonUnitError, to_json
 from pipeline.plan import shard_key
@@ -25,6 +26,7 @@ from pipeline.ray_data.device import Device
 from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.payload import Payload
 from pipeline.ray_data.reporting import Reporting
+from pipeline.ray_data.sharing import require_output
 from pipeline.records import BLOCKED, STARVED, DeadCode, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
@@ -41,8 +43,10 @@ class EncodeAndCommit:
         self._store = open_store(order.config.output.uri)
         self._failure: PipelineError | None = None
         try:
+            require_output(order)
             self._spec = restore(order.encoder)
             self._encoder = build_encoder(self._spec, order.device, order.threads)
+            ledger.joined.remote(ray.get_runtime_context().get_actor_id(), device_name(order.device))
         except PipelineError as error:
             # an exception here would make Ray try again; this one goes to the driver with the first unit
             self._failure = error

@@ -14,13 +14,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 class Pulse:
     """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them.
 
-    `first` is the run's first batch: seconds since it was encoded, its rows and tokens.
+    `first` is the run's first batch: seconds since it was encoded, its rows and tokens. `devices` are what the
+    replicas run on, with how many there were on each kind.
     """
 
     moves: int
     active: dict[int, int]
     tokens: dict[int, int]
     first: tuple[float, int, int] | None
+    devices: dict[str, int]
 
 
 class Ledger:
@@ -32,6 +34,12 @@ class Ledger:
         self._tokens: dict[int, int] = {}
         self._moves = 0
         self._first: tuple[float, int, int] | None = None
+        self._devices: dict[str, str] = {}
+
+    def joined(self, replica: str, device: str) -> None:
+        """Note that a replica is loaded; a restarted one keeps its name."""
+        self._moves += 1
+        self._devices[replica] = device
 
     def begin(self, unit: int) -> int:
         """Note that a unit is being encoded; return the number of this attempt, from 1."""
@@ -60,7 +68,13 @@ class Ledger:
         if self._first is not None:
             at, rows, tokens = self._first
             first = time.monotonic() - at, rows, tokens
-        return Pulse(moves=self._moves, active=dict(self._rows), tokens=dict(self._tokens), first=first)
+        return Pulse(
+            moves=self._moves,
+            active=dict(self._rows),
+            tokens=dict(self._tokens),
+            first=first,
+            devices=dict(Counter(self._devices.values())),
+        )
 
 
 def start_ledger() -> ray.actor.ActorHandle:

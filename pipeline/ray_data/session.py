@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import ClusterConfig
 from pipeline.encoders.precision import Device, detect
@@ -81,13 +82,21 @@ def probe_device(config: ClusterConfig, session: Session) -> Device:
         return detect(config.device)
     import ray
 
-    gpus = 1 if config.device == "cuda" else 0
-    probe = ray.remote(detect).options(num_cpus=1, num_gpus=gpus)
+    asked = placement(config.accelerator_type, config.labels)
+    if config.device == "cuda":
+        asked["num_gpus"] = config.gpus_per_replica
+    probe = ray.remote(detect).options(num_cpus=0 if "num_gpus" in asked else 1, **asked)
     try:
         found: Device = ray.get(probe.remote(config.device))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     return found
+
+
+def placement(accelerator_type: str | None, labels: dict[str, str]) -> dict[str, Any]:
+    """Return Ray's options for where something may run."""
+    asked: dict[str, Any] = {} if accelerator_type is None else {"accelerator_type": accelerator_type}
+    return asked | ({"label_selector": labels} if labels else {})
 
 
 def _start_local() -> None:
