@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from jobs import console
-from jobs.verbs import clean, config, plan, run, status, tune, verify
+from jobs.verbs import clean, config, jobs, plan, run, status, submit, tune, verify
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 EPILOG = (
@@ -33,9 +33,11 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("tune")(tune.tune)
+app.command("submit")(submit.submit)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("clean")(clean.clean)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(config.app, name="config")
 
 
@@ -48,10 +50,7 @@ def main() -> NoReturn:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
             signal.signal(number, _interrupt)
     try:
-        app(standalone_mode=False)
-        code = 0
-    except typer.Exit as stop:
-        code = stop.exit_code
+        code = app(standalone_mode=False) or 0  # what `typer.Exit` was given; verbs return nothing
     except typer.TyperException as error:
         code = _fail(ConfigError("command line", f"{error.format_message()}; see embatch --help"))
     except typer.Abort:

@@ -62,6 +62,12 @@ def note(message: str) -> None:
     _stderr.print(escape(message))
 
 
+def passed_on(text: str) -> None:
+    """Print what another process printed, as it is."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
 def result(values: Mapping[str, Any], lines: Sequence[tuple[str, str]], *, as_json: bool, title: str) -> None:
     """Print the outcome of a command: one JSON object, or a few lines for people."""
     if as_json:

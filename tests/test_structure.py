@@ -24,7 +24,7 @@ LAYERS = (
     {"job"},
 )
 HEAVY = {
-    "ray": {"pipeline/ray_data"},
+    "ray": {"pipeline/ray_data", "jobs/submission"},
     "torch": {"pipeline/encoders"},
     "transformers": {"pipeline/encoders"},
     "typer": {"jobs"},

@@ -1,0 +1,64 @@
+"""`embatch submit`: run a job on a Ray cluster, and end as it ends."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from jobs import arguments, console
+
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="The cluster's job server, such as http://head:8265.",
+    ),
+]
+
+
+def submit(
+    address: Address,
+    job: arguments.JobFile = None,
+    set_: arguments.Set = None,
+    input_: arguments.Input = None,
+    output: arguments.Output = None,
+    model: arguments.Model = None,
+    *,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit and return; see `embatch jobs`.")] = False,
+    tries: Annotated[int, typer.Option(min=1, help="Attempts in all, after exit 7, 8 and 9.")] = 3,
+    image: Annotated[
+        bool, typer.Option("--image", help="Use the embatch that the cluster's image has; else this one goes along.")
+    ] = False,
+    takeover: Annotated[bool, typer.Option(help="Take the output over from a run that is alive.")] = False,
+    fail_on_empty: Annotated[bool, typer.Option(help="Exit 10 when the input holds no rows.")] = False,
+    as_json: arguments.Json = False,
+) -> None:
+    """Run a job on a Ray cluster: follow its log, and exit with its code.
+
+    The same command again follows the job if it runs, and continues it if it does not. Ctrl-C stops following, not
+    the job. A cluster that asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
+
+        embatch submit job.yaml --address http://head:8265 --set cluster.device=cuda
+    """
+    console.own_stdout()
+    config = arguments.load(job, set_, (input_, output), model)
+    from jobs.submission import bundle, submitting  # Ray takes a second to import
+    from jobs.submission.server import JobServer
+
+    given = {"--takeover": takeover, "--fail-on-empty": fail_on_empty}
+    options = tuple(option for option, wanted in given.items() if wanted)
+    request = submitting.Request(job=bundle.for_cluster(config), options=options, code=not image)
+    server = JobServer(address)
+    if detach:
+        found = server.job(submitting.start(server, request, console.note))
+    else:
+        found = submitting.run(server, request, tries, console.passed_on, console.note)
+    lines = [("status", found.status), ("output", config.output.uri)]
+    lines += [("exit code", str(found.exit_code))] if found.over else [("log", f"embatch jobs logs {found.id}")]
+    console.result(asdict(found), lines, as_json=as_json, title=found.id)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

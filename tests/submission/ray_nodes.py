@@ -1,0 +1,103 @@
+"""A Ray cluster of separately started raylets, protected by a token, with a job server: as on real machines."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+TOKEN = secrets.token_hex(16)
+QUICK_DEATHS = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "4",
+}
+START_SECONDS = 90
+
+
+class RayNodes:
+    """The head holds no encoder; each node has one CPU. Every node is a process group of its own."""
+
+    def __init__(self) -> None:
+        self._temp = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets have short names
+        self._gcs, self._server = free_port(), free_port()
+        self._groups: list[subprocess.Popen[bytes]] = []
+        head = ["--head", f"--port={self._gcs}", "--num-cpus=0", "--dashboard-host=127.0.0.1"]
+        self._start([*head, f"--dashboard-port={self._server}", f"--temp-dir={self._temp}"])
+        self._wait(self._server_answers, Path(self._temp, "node-0.log"))
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server}"
+
+    @property
+    def port(self) -> int:
+        return self._server
+
+    def environment(self) -> dict[str, str]:
+        """What a client needs."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+
+    def add_node(self, **labels: str) -> int:
+        """Start a node with one CPU and these labels; returns its number, for `kill`."""
+        named = [f"--labels={name}={value}" for name, value in labels.items()]
+        return self._start([f"--address=127.0.0.1:{self._gcs}", "--num-cpus=1", *named])
+
+    def kill(self, node: int) -> None:
+        """Lose a node with all that runs on it, at once."""
+        os.killpg(self._groups[node].pid, signal.SIGKILL)
+        self._groups[node].wait()
+
+    def close(self) -> None:
+        for group in self._groups:
+            if group.poll() is None:
+                os.killpg(group.pid, signal.SIGKILL)
+                group.wait()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def _start(self, arguments: list[str]) -> int:
+        python = str(Path(sys.executable).parent)
+        environment = {**os.environ, **self.environment(), **QUICK_DEATHS}
+        environment["PATH"] = f"{python}:{environment['PATH']}"  # where drivers look for `python`
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory=100000000"]
+        log = Path(self._temp, f"node-{len(self._groups)}.log")
+        with log.open("wb") as output:
+            group = subprocess.Popen(
+                [*command, *arguments], env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+        self._groups.append(group)
+        self._wait(lambda: "Ray runtime started" in log.read_text(), log)
+        return len(self._groups) - 1
+
+    def _server_answers(self) -> bool:
+        request = urllib.request.Request(f"{self.address}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                return True
+        except (OSError, urllib.error.URLError):
+            return False
+
+    @staticmethod
+    def _wait(ready: Callable[[], bool], log: Path) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
