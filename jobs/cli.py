@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 import traceback
-from types import FrameType
 from typing import NoReturn
 
 import typer
 
-from jobs import console
+from jobs import console, interrupts
 from jobs.verbs import clean, config, jobs, plan, run, status, submit, tune, verify
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
@@ -46,9 +44,7 @@ def main() -> NoReturn:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and `&` in scripts have it
-            signal.signal(number, _interrupt)
+    interrupts.on_signals(interrupts.end)
     try:
         code = app(standalone_mode=False) or 0  # what `typer.Exit` was given; verbs return nothing
     except typer.TyperException as error:
@@ -61,10 +57,6 @@ def main() -> NoReturn:
         traceback.print_exc()
         code = _fail(PipelineError(f"internal error: {error!r}; please report it with the lines above"))
     sys.exit(code)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise InterruptedRunError(f"stopped by {signal.Signals(number).name}")
 
 
 def _fail(error: PipelineError) -> int:

@@ -7,6 +7,7 @@ read here; it holds credentials only.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -21,6 +22,7 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 """A number of something; strict, as `true` would else be 1."""
 Text = Annotated[str, Field(min_length=1)]
 
+_DURATION = re.compile("([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
 _CONTAINER_PROTOCOLS = ("abfs", "abfss", "wasb", "wasbs", "adl")
 """On Azure a URI's user part names the container: abfs://container@account…/path."""
 
@@ -156,6 +158,26 @@ class LimitsConfig(Section):
     """Exit 7 when nothing moved for so long."""
     unit_attempts: Count = 3
     """How often a unit may lose its worker before the run ends and names it."""
+    deadline: Annotated[str, Field(json_schema_extra={"pattern": f"^{_DURATION.pattern}$"})] | None = None
+    """End the run so long after its command began: `90s`, `45m`, `1h30m`, `1d`. Exit 8; the same command continues."""
+    max_tokens: Count | None = None
+    """End the run when it has encoded so many tokens; at most the two units a replica has in flight come on top. Exit
+    8; the same command continues, with as many again."""
+    grace_seconds: Annotated[float, Field(ge=0, strict=True)] = 25.0
+    """How long units in flight may go on after a signal or one of the two limits above; then exit 8."""
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        if value is None or (isinstance(value, str) and _seconds(value)):
+            return value
+        msg = "write a duration, such as 90s, 45m, 2h or 1h30m"
+        raise ValueError(msg)
+
+    @property
+    def deadline_s(self) -> int | None:
+        """The deadline in seconds after the command began."""
+        return None if self.deadline is None else _seconds(self.deadline)
 
 
 class ReplicaRange(Section):
@@ -292,6 +314,13 @@ def _annotations(annotation: Any) -> list[type]:
     if isinstance(annotation, type):
         return [annotation]
     return [kind for option in get_args(annotation) for kind in _annotations(option)]
+
+
+def _seconds(duration: str) -> int:
+    """Return the seconds of a duration; 0 where it is none."""
+    match = _DURATION.fullmatch(duration)
+    parts = zip(match.groups("0s"), (86_400, 3600, 60, 1), strict=True) if match else ()
+    return sum(int(part[:-1]) * seconds for part, seconds in parts)
 
 
 def _refuse_credentials(uri: str) -> str:

@@ -17,6 +17,7 @@ PipelineError (1)
 │   └── ModelChangedError           the files are not those of the plan
 ├── StallError (7)                  nothing moved for `limits.stall_seconds`
 ├── InterruptedRunError (8)         a signal, a lost worker: run the same command again
+│   ├── LimitReachedError           `limits.deadline` or `limits.max_tokens`
 │   └── PoisonUnitError             one unit keeps killing its worker
 ├── StorageError (9)                the output store does not answer
 │   └── TransientStorageError       worth another try; retried inside `storage`
@@ -239,6 +240,15 @@ class InterruptedRunError(PipelineError):
 
     def __str__(self) -> str:
         return f"{self.reason}; run the same command again to continue"
+
+
+class LimitReachedError(InterruptedRunError):
+    """The run's time or budget of tokens is used up; the same command continues with a new one."""
+
+    def __init__(self, limit: str, value: str) -> None:
+        PipelineError.__init__(self, limit, value)
+        self.limit, self.value = limit, value
+        self.reason = f"{limit}={value} is reached"
 
 
 class PoisonUnitError(InterruptedRunError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plan as plans
 from pipeline import planning, schema
@@ -30,9 +30,14 @@ from pipeline.ray_data.pool import Pool, plan_pool
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
 from pipeline.report import RunReport, Timing, describe, output_totals, run_totals
+from pipeline.stopping import Stop
 from pipeline.storage import StoredObject, open_store
 from pipeline.telemetry import Listener, Silent
 from pipeline.tracking import Tracker
+
+if TYPE_CHECKING:
+    from pipeline.ray_data.driving import Event
+    from pipeline.ray_data.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +54,8 @@ class RunOptions:
     fail_on_empty: bool = False
     started: float | None = None
     """When the command began, on `time.monotonic()`; None: with the call of `run`."""
+    stop: Stop | None = None
+    """What signal handlers ask to end the run; None: signals are not heard, only limits."""
 
 
 def run(config: JobConfig, options: RunOptions = RunOptions(), listener: Listener | None = None) -> RunReport:
@@ -73,6 +80,7 @@ class _Run:
         self._earlier: set[int] = set()
         self._warnings: list[str] = []
         self._timing = Timing(started=time.monotonic() if options.started is None else options.started)
+        self._stop = options.stop or Stop(config.limits, self._timing.started)
         self._replicas, self._devices = 0, dict[str, int]()
         self._head: dict[str, Any] | None = None
 
@@ -93,6 +101,7 @@ class _Run:
                 plans.publish(self._store, self._plan)
             present = self._load_receipts(self._plan)
             if len(self._receipts) < len(self._plan.units):
+                self._stop.look()
                 with ray_session(self._config.cluster) as session:
                     self._encode(self._plan, claim, session)
                 present = commits.committed(self._store, self._plan.plan_id)
@@ -162,20 +171,15 @@ class _Run:
         claim.report_with(lambda: asdict(tracker.progress()))
         self._listener.planned(tracker.progress(), lost_work_units=pool.most * CALLS_PER_ACTOR)
         log = receipts.ReceiptLog(self._store, claim.run, RECEIPTS_A_BATCH)
-        began = time.monotonic()
+        began, tokens = time.monotonic(), 0
         try:
-            for event in drive(pending, order, pool, self._config.limits.stall_seconds):
-                if event.receipt is not None:
-                    self._receipts[event.receipt.unit] = event.receipt
-                    log.add(event.receipt)
-                    metrics.committed(event.receipt)
-                    self._timing.last = time.monotonic()
-                self._timing.first, self._devices = event.first, event.devices
-                tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
-                progress = tracker.progress()
-                metrics.stands(progress, sum(self._devices.values()))
-                self._listener.progressed(progress)
-                claim.require()
+            events = drive(pending, order, pool, self._config.limits.stall_seconds, self._stop)
+            with self._stop.encoding(), closing(events):
+                for event in events:
+                    tokens += event.receipt.tokens if event.receipt else 0
+                    self._follow(event, tracker, log, metrics)
+                    claim.require()
+                    self._stop.look(tokens + event.tokens_in_flight)
         except BaseException:
             with suppress(StorageError):  # a cache; the error that ends the run is the one to tell
                 log.flush()
@@ -183,6 +187,21 @@ class _Run:
         finally:
             self._timing.encoding_seconds = time.monotonic() - began
         log.flush()
+
+    def _follow(self, event: Event, tracker: Tracker, log: receipts.ReceiptLog, metrics: Metrics) -> None:
+        """Take a receipt, and show where the run is."""
+        if event.receipt is not None:
+            self._receipts[event.receipt.unit] = event.receipt
+            log.add(event.receipt)
+            metrics.committed(event.receipt)
+            self._timing.last = time.monotonic()
+        self._timing.first, self._devices = event.first, event.devices
+        tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
+        progress = tracker.progress()
+        metrics.stands(progress, sum(self._devices.values()))
+        self._listener.progressed(progress)
+        if event.warning is not None:
+            self._warn(event.warning)
 
     def _order(self, plan: Plan, session: Session, pool: Pool) -> WorkOrder:
         return WorkOrder(

@@ -100,6 +100,13 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
         ("limits.max_dead_rate", float("nan"), "limits.max_dead_rate: input should be"),
         ("limits.max_dead_rate", True, "limits.max_dead_rate: input should be a valid number (got True)"),
         ("limits.stall_seconds", 0, "limits.stall_seconds: input should be greater than 0 (got 0)"),
+        ("limits.deadline", 3600, "limits.deadline: write a duration, such as 90s, 45m, 2h or 1h30m (got 3600)"),
+        ("limits.deadline", "", "limits.deadline: write a duration"),
+        ("limits.deadline", "0s", "limits.deadline: write a duration"),
+        ("limits.deadline", "2 hours", "limits.deadline: write a duration"),
+        ("limits.deadline", "30m1h", "limits.deadline: write a duration"),
+        ("limits.max_tokens", 0, "limits.max_tokens: input should be greater than 0 (got 0)"),
+        ("limits.grace_seconds", -1, "limits.grace_seconds: input should be greater than or equal to 0 (got -1)"),
         (
             "cluster.replicas",
             -1,
@@ -111,6 +118,13 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
 )
 def test_wrong_value_is_named_by_the_path_of_its_key(path, value, message):
     assert refusal(merged(path, value)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "seconds"), [("90s", 90), ("45m", 2700), ("1h30m", 5400), ("1d", 86_400), ("1d2h3m4s", 93_784)]
+)
+def test_deadline_is_a_duration(deadline, seconds):
+    assert parse_job(merged("limits.deadline", deadline)).limits.deadline_s == seconds
 
 
 @pytest.mark.parametrize("path", ["input", "encoder", "output", "input.uri", "encoder.model", "output.uri"])

@@ -15,7 +15,7 @@ LAYERS = (
     {"exceptions"},
     {"records", "schema", "fingerprint", "batching", "telemetry", "failpoints", "job_file"},
     {"config"},
-    {"storage"},
+    {"storage", "stopping"},
     {"corpus", "encoders", "shard"},
     {"checkpoint", "sampling"},
     {"plan"},

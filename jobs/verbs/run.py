@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import arguments, console
+from jobs import arguments, console, interrupts
 from pipeline.report import RunReport
 from pipeline.telemetry import process_start
 
@@ -43,14 +43,21 @@ def run(
     config = arguments.load(job, set_, (input_, output), model)
     from pipeline.job import RunOptions  # reads no corpus and starts no Ray before the keys are known to be right
     from pipeline.job import run as run_job
+    from pipeline.stopping import Stop
 
+    started = process_start()
+    stop = Stop(config.limits, started)
+    interrupts.on_signals(stop.ask)
     options = RunOptions(
         takeover=takeover,
         single_writer=single_writer,
         skip_changed=skip_changed,
         fail_on_empty=fail_on_empty,
-        started=process_start(),
+        started=started,
+        stop=stop,
     )
+    if config.limits.deadline is not None:
+        interrupts.after(stop.seconds_left, stop.look)
     with console.listening() as listener:
         report = run_job(config, options, listener)
     console.result(asdict(report), _lines(report), as_json=as_json, title=_title(report))

@@ -20,6 +20,7 @@ from pipeline.ray_data.encoding import EncodeAndCommit
 from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.pool import Pool
 from pipeline.ray_data.reading import read_units
+from pipeline.ray_data.running import Running
 from pipeline.records import Receipt, Unit
 
 WAVE_UNITS = 20_000
@@ -109,13 +110,15 @@ def _configure(context: DataContext) -> None:
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.target_max_block_size = 1  # one block a unit: what is in flight is counted in units
     context.execution_options.preserve_order = False
+    context.custom_execution_callback_classes = [Running]
 
 
 def _parse(block: pa.Table) -> Iterable[Receipt]:
     for text, error in zip(block.column("receipt").to_pylist(), block.column("error").to_pylist(), strict=True):
         if error is not None:
             raise from_json(error)
-        yield Receipt(**json.loads(text))
+        if text is not None:  # else it was not to begin any more
+            yield Receipt(**json.loads(text))
 
 
 def _first_line(error: Exception) -> str:

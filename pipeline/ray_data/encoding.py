@@ -31,6 +31,9 @@ from pipeline.records import BLOCKED, STARVED, DeadCode, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
 
+HELD_BACK_SECONDS = 5.0
+"""A unit that may not begin keeps its place so long: what is read in vain would slow down what is being finished."""
+
 RECEIPT_SCHEMA = pa.schema([("unit", pa.int64()), ("receipt", pa.string()), ("error", pa.string())])
 
 
@@ -53,7 +56,10 @@ class EncodeAndCommit:
         self._device = Device(calls=CALLS_PER_ACTOR)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode and commit the unit in a table of one row; errors travel as data."""
+        """Encode and commit the unit in a table of one row; errors travel as data.
+
+        A unit that may not begin any more has neither receipt nor error.
+        """
         with self._device.call():
             return self._answer(Unit.from_json(batch.column("unit")[0].as_py()), batch)
 
@@ -64,14 +70,18 @@ class EncodeAndCommit:
                 receipt = self._unit(unit, batch)
             except PipelineError as failure:
                 error = to_json(failure)
-        self._ledger.end.remote(unit.number)
+        if receipt or error:
+            self._ledger.end.remote(unit.number)
         values = [unit.number, json.dumps(asdict(receipt)) if receipt else None, error]
         return pa.table([pa.array([value]) for value in values], names=RECEIPT_SCHEMA.names).cast(RECEIPT_SCHEMA)
 
-    def _unit(self, unit: Unit, batch: pa.Table) -> Receipt:
+    def _unit(self, unit: Unit, batch: pa.Table) -> Receipt | None:
         if self._failure is not None:
             raise self._failure
         attempt = ray.get(self._ledger.begin.remote(unit.number))
+        if not attempt:
+            time.sleep(HELD_BACK_SECONDS)
+            return None
         allowed = self._order.config.limits.unit_attempts
         if attempt > allowed:
             raise PoisonUnitError(unit.number, allowed, [str(piece) for piece in unit.slices])

@@ -33,6 +33,19 @@ def without_extras() -> Iterator[None]:
 
 
 @contextmanager
+def without_signal_handler() -> Iterator[None]:
+    """Start or join Ray in this block without its handler of SIGTERM, which drains its node for half a minute."""
+    from ray._private import utils
+
+    original = utils.set_sigterm_handler
+    utils.set_sigterm_handler = _nothing
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = original
+
+
+@contextmanager
 def without_statistics() -> Iterator[None]:
     """Run datasets in this block without the actor that gathers figures for the dashboard."""
     from ray.data._internal.stats import _StatsManager

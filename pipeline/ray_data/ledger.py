@@ -1,4 +1,4 @@
-"""A small actor beside the driver: what moves inside long units, and how often each unit was tried."""
+"""A small actor beside the driver: what moves in long units, how often each was tried, whether more may begin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Pulse:
     """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them.
 
     `first` is the run's first batch: seconds since it was encoded, its rows and tokens. `devices` are what the
-    replicas run on, with how many there were on each kind.
+    replicas run on, with how many there were on each kind. `ended` counts units whose receipt was sent; `closed` says
+    that no more begin.
     """
 
     moves: int
@@ -23,16 +24,20 @@ class Pulse:
     tokens: dict[int, int]
     first: tuple[float, int, int] | None
     devices: dict[str, int]
+    ended: int
+    closed: bool
 
 
 class Ledger:
-    """Counts; decides nothing."""
+    """Counts, and admits units until it is closed."""
 
     def __init__(self) -> None:
         self._attempts: Counter[int] = Counter()
         self._rows: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
+        self._ended: set[int] = set()
         self._moves = 0
+        self._closed = False
         self._first: tuple[float, int, int] | None = None
         self._devices: dict[str, str] = {}
 
@@ -42,7 +47,10 @@ class Ledger:
         self._devices[replica] = device
 
     def begin(self, unit: int) -> int:
-        """Note that a unit is being encoded; return the number of this attempt, from 1."""
+        """Note that a unit is being encoded; return the number of this attempt, from 1, or 0 where none may begin."""
+        if self._closed:
+            self._forget(unit)  # it may have been in flight in a worker that was lost
+            return 0
         self._moves += 1
         self._attempts[unit] += 1
         self._rows[unit] = self._tokens[unit] = 0
@@ -59,6 +67,14 @@ class Ledger:
     def end(self, unit: int) -> None:
         """Note that a unit's receipt is on its way."""
         self._moves += 1
+        self._ended.add(unit)
+        self._forget(unit)
+
+    def close(self) -> None:
+        """Let no more units begin."""
+        self._closed = True
+
+    def _forget(self, unit: int) -> None:
         self._rows.pop(unit, None)
         self._tokens.pop(unit, None)
 
@@ -74,6 +90,8 @@ class Ledger:
             tokens=dict(self._tokens),
             first=first,
             devices=dict(Counter(self._devices.values())),
+            ended=len(self._ended),
+            closed=self._closed,
         )
 
 

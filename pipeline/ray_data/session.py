@@ -56,16 +56,17 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     dataset = threading.Thread(target=importlib.import_module, args=("pipeline.ray_data.driving",), daemon=True)
     dataset.start()
     try:
-        if local:
-            _start_local()
-        else:
-            address = None if config.address == "auto" else config.address
-            ray.init(address=address or os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
+        with lean.without_signal_handler():
+            if local:
+                _start_local()
+            else:
+                address = None if config.address == "auto" else config.address
+                ray.init(address=address or os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError("cluster.address", f"cannot start or reach Ray: {error}") from error
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray puts its own in their place
+            signal.signal(number, handler)  # Ray puts one of its own below Python's
     dataset.join()
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)

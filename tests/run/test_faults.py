@@ -6,37 +6,17 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from samples import ROOT
+from commands import encoded, start
 
 pytestmark = pytest.mark.ray
 
 
-def start(job_file, *arguments, **environment):
-    """Start the command in a process group of its own, as a scheduler does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", "run", str(job_file), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def shards(output):
     return {path.name: path.read_bytes() for path in Path(output, "data").glob("*.parquet")}
-
-
-def encoded(log):
-    """Units in the order in which their encoding began."""
-    return [line.split()[1] for line in Path(log).read_text().splitlines()] if Path(log).exists() else []
 
 
 @pytest.fixture

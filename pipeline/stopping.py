@@ -1,0 +1,71 @@
+"""How a run ends before its work is done: by a signal, `limits.deadline` or `limits.max_tokens`.
+
+While units are in flight the first of these ends admission only, and they have `limits.grace_seconds` to finish. A
+second signal ends the run at once, and so does anything that comes while nothing is in flight.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.config import LimitsConfig
+from pipeline.exceptions import InterruptedRunError, LimitReachedError
+
+
+class Stop:
+    """Asked by the run itself and by signal handlers, all in the main thread; `cause` is what ended admission."""
+
+    def __init__(self, limits: LimitsConfig, started: float) -> None:
+        self.cause: InterruptedRunError | None = None
+        self.grace_s = limits.grace_seconds
+        self._limits = limits
+        self._deadline = math.inf if limits.deadline_s is None else started + limits.deadline_s
+        self._graceful = self._signalled = self._encoded = False
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline; infinite where there is none."""
+        return self._deadline - time.monotonic()
+
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Hold while units may be in flight. After that only signals count: what is encoded is to be published."""
+        self._graceful = self.grace_s > 0
+        try:
+            yield
+        finally:
+            self._graceful, self._encoded = False, True
+
+    def ask(self, cause: InterruptedRunError) -> None:
+        """Take a signal.
+
+        Raises:
+            InterruptedRunError: `cause`, unless it is the first signal and units may be in flight.
+        """
+        if not self._graceful or self._signalled:
+            raise cause
+        self._signalled = True
+        self.cause = self.cause or cause
+
+    def look(self, tokens: int = 0) -> None:
+        """Compare the time, and the tokens this run encoded, with the limits.
+
+        Raises:
+            LimitReachedError: one is reached, and no units are in flight.
+        """
+        reached = None if self.cause or self._encoded else self._reached(tokens)
+        if reached is not None:
+            if not self._graceful:
+                raise reached
+            self.cause = reached
+
+    def _reached(self, tokens: int) -> LimitReachedError | None:
+        limits = self._limits
+        if limits.deadline is not None and self.seconds_left <= 0:
+            return LimitReachedError("limits.deadline", limits.deadline)
+        if limits.max_tokens is not None and tokens >= limits.max_tokens:
+            return LimitReachedError("limits.max_tokens", str(limits.max_tokens))
+        return None

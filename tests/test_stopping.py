@@ -1,0 +1,96 @@
+"""When a run ends at once, and when what is in flight may finish."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pipeline.config import LimitsConfig
+from pipeline.exceptions import InterruptedRunError, LimitReachedError
+from pipeline.ray_data.ledger import Ledger
+from pipeline.stopping import Stop
+
+FIRST, SECOND = InterruptedRunError("the first"), InterruptedRunError("the second")
+
+
+def make_stop(age_s: float = 0, **limits: object) -> Stop:
+    """A stop of a command that began so many seconds ago."""
+    return Stop(LimitsConfig(**limits), time.monotonic() - age_s)
+
+
+def test_a_signal_before_units_are_in_flight_ends_the_run_at_once():
+    with pytest.raises(InterruptedRunError, match="the first"):
+        make_stop().ask(FIRST)
+
+
+def test_the_first_signal_lets_units_in_flight_finish_and_the_second_does_not():
+    stop = make_stop()
+    with stop.encoding():
+        stop.ask(FIRST)
+        assert stop.cause is FIRST
+        with pytest.raises(InterruptedRunError, match="the second"):
+            stop.ask(SECOND)
+
+
+def test_without_grace_the_first_signal_ends_the_run():
+    stop = make_stop(grace_seconds=0)
+    with stop.encoding(), pytest.raises(InterruptedRunError, match="the first"):
+        stop.ask(FIRST)
+
+
+def test_a_signal_after_a_limit_leaves_the_grace_time_and_another_does_not():
+    stop = make_stop(age_s=60, deadline="1m")
+    with stop.encoding():
+        stop.look()
+        stop.ask(FIRST)
+        assert isinstance(stop.cause, LimitReachedError)
+        with pytest.raises(InterruptedRunError, match="the second"):
+            stop.ask(SECOND)
+
+
+def test_a_signal_while_the_manifest_is_made_ends_the_run():
+    stop = make_stop()
+    with stop.encoding():
+        pass
+    with pytest.raises(InterruptedRunError, match="the first"):
+        stop.ask(FIRST)
+
+
+def test_a_deadline_that_passed_before_the_first_unit_ends_the_run():
+    with pytest.raises(LimitReachedError, match=r"limits\.deadline=1m is reached; run the same command again"):
+        make_stop(age_s=60, deadline="1m").look()
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens"), [({}, 10**9), ({"deadline": "1h"}, 10**9), ({"max_tokens": 100}, 99)], ids=str
+)
+def test_a_limit_that_is_not_reached_changes_nothing(limits, tokens):
+    stop = make_stop(age_s=60, **limits)
+    with stop.encoding():
+        stop.look(tokens)
+        assert stop.cause is None
+
+
+def test_as_many_tokens_as_allowed_end_admission():
+    stop = make_stop(max_tokens=100)
+    with stop.encoding():
+        stop.look(100)
+        assert str(stop.cause) == "limits.max_tokens=100 is reached; run the same command again to continue"
+
+
+def test_no_limit_keeps_what_is_encoded_from_being_published():
+    stop = make_stop(age_s=60, deadline="1m", max_tokens=1)
+    with stop.encoding():
+        pass
+    stop.look(5)
+
+
+def test_a_closed_ledger_admits_no_unit_and_forgets_one_that_lost_its_worker():
+    ledger = Ledger()
+    assert (ledger.begin(1), ledger.begin(2)) == (1, 1)
+    ledger.close()
+    assert (ledger.begin(2), ledger.begin(3)) == (0, 0)
+    ledger.end(1)
+    pulse = ledger.pulse()
+    assert (pulse.active, pulse.ended, pulse.closed) == ({}, 1, True)
