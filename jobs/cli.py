@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from jobs import console, interrupts
-from jobs.verbs import clean, config, jobs, plan, run, status, submit, tune, verify
+from jobs.verbs import clean, config, doctor, jobs, plan, run, status, submit, tune, verify
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 EPILOG = (
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("doctor")(doctor.doctor)
 app.command("plan")(plan.plan)
 app.command("tune")(tune.tune)
 app.command("submit")(submit.submit)
@@ -46,7 +47,7 @@ def main() -> NoReturn:
     )
     interrupts.on_signals(interrupts.end)
     try:
-        code = app(standalone_mode=False) or 0  # what `typer.Exit` was given; verbs return nothing
+        code = app(standalone_mode=False) or 0  # what `typer.Exit` was raised with
     except typer.TyperException as error:
         code = _fail(ConfigError("command line", f"{error.format_message()}; see embatch --help"))
     except typer.Abort:

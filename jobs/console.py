@@ -89,6 +89,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         _stdout.print(f"  {line}" if number else f"  [dim]{line}[/]")
 
 
+def finding(level: str, check: str, message: str, remedy: str) -> None:
+    """Print one line of a diagnosis, and below it what to do."""
+    colour = {"ok": "green", "warning": "yellow", "error": "bold red"}[level]
+    _stdout.print(f"[{colour}]{level:<7}[/]  [dim]{escape(check):<15}[/]  {escape(message)}")
+    if remedy:
+        _stdout.print(f"{'':<26}[dim]->[/] {escape(remedy)}")
+
+
 @contextmanager
 def listening() -> Iterator[Listener]:
     """Show a run: bars on a terminal, a line every ten seconds elsewhere."""

@@ -20,7 +20,7 @@ LAYERS = (
     {"checkpoint", "sampling"},
     {"plan"},
     {"ray_data"},
-    {"embeddings", "status", "clean", "audit", "report", "tracking", "planning"},
+    {"embeddings", "status", "clean", "audit", "report", "tracking", "planning", "doctor"},
     {"job"},
 )
 HEAVY = {
@@ -93,6 +93,7 @@ def test_the_audit_shares_nothing_with_the_writer():
         ("pipeline.encoders.registry", ("torch", "transformers", "tokenizers")),
         ("pipeline.ray_data.reading", ("torch", "transformers")),
         ("jobs.cli", ("ray", "torch", "transformers", "pandas")),
+        ("pipeline.job", ("pipeline.doctor", "packaging")),
     ],
 )
 def test_import_is_light(module, absent):

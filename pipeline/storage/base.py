@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import fsspec
@@ -51,6 +52,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; only `clean` calls this."""
+
+    def clock(self) -> datetime | None:
+        """Return the store's own time, or None where it is this machine's."""
 
 
 def check_key(key: str) -> str:

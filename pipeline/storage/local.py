@@ -8,6 +8,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
@@ -54,6 +55,10 @@ class LocalStore:
     def delete(self, key: str) -> None:
         """Remove a file if it is there."""
         self._guard(key, lambda path: path.unlink(missing_ok=True))
+
+    def clock(self) -> datetime | None:
+        """Return None: files are stamped by this machine."""
+        return None
 
     def _describe(self, path: Path) -> StoredObject | None:
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import aiohttp
@@ -90,6 +92,12 @@ class S3Store:
     def delete(self, key: str) -> None:
         """Remove one object."""
         self._object("delete_object", key)
+
+    def clock(self) -> datetime | None:
+        """Return the Date of an answer, which is in whole seconds."""
+        answer = self._call("list_objects_v2", self._above, Prefix=self._above, MaxKeys=1)
+        stamp = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return None if stamp is None else parsedate_to_datetime(stamp)
 
     def _object(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
         name = f"{self._above}{check_key(key)}"
