@@ -45,22 +45,23 @@ class Stop:
         Raises:
             InterruptedRunError: `cause`, unless it is the first signal and units may be in flight.
         """
-        if not self._graceful or self._signalled:
+        first = not self._signalled
+        # kept in any case: Ray, while it starts, swallows errors that a signal handler raises
+        self._signalled, self.cause = True, self.cause or cause
+        if not (first and self._graceful):
             raise cause
-        self._signalled = True
-        self.cause = self.cause or cause
 
     def look(self, tokens: int = 0) -> None:
         """Compare the time, and the tokens this run encoded, with the limits.
 
         Raises:
-            LimitReachedError: one is reached, and no units are in flight.
+            InterruptedRunError: one is reached, or a signal came, and no units are in flight.
         """
-        reached = None if self.cause or self._encoded else self._reached(tokens)
-        if reached is not None:
-            if not self._graceful:
-                raise reached
-            self.cause = reached
+        if self._encoded:
+            return
+        self.cause = self.cause or self._reached(tokens)
+        if self.cause is not None and not self._graceful:
+            raise self.cause
 
     def _reached(self, tokens: int) -> LimitReachedError | None:
         limits = self._limits

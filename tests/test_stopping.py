@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -22,6 +23,17 @@ def make_stop(age_s: float = 0, **limits: object) -> Stop:
 def test_a_signal_before_units_are_in_flight_ends_the_run_at_once():
     with pytest.raises(InterruptedRunError, match="the first"):
         make_stop().ask(FIRST)
+
+
+def test_a_signal_whose_error_was_swallowed_is_not_lost():
+    stop = make_stop()
+    with suppress(InterruptedRunError):
+        stop.ask(FIRST)
+    with pytest.raises(InterruptedRunError, match="the first"):
+        stop.look()
+    with stop.encoding():
+        stop.look()
+        assert stop.cause is FIRST
 
 
 def test_the_first_signal_lets_units_in_flight_finish_and_the_second_does_not():

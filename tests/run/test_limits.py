@@ -126,6 +126,18 @@ def test_a_worker_lost_in_the_grace_time_is_not_waited_for(job, job_file, log):
     assert report_of(job["output"]["uri"])["error"].startswith("stopped by SIGTERM")
 
 
+def test_sigterm_while_ray_starts_ends_the_run(job, job_file):
+    stopped = start(job_file, EMBATCH_FAILPOINTS=FOR_EVER)
+    until = time.monotonic() + WAIT_SECONDS
+    while not Path(job["output"]["uri"], "_job/plan.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(1)
+    stopped.send_signal(signal.SIGTERM)
+    said, _ = stopped.communicate(timeout=WAIT_SECONDS)
+    assert stopped.returncode == 8, said
+    assert report_of(job["output"]["uri"])["error"].startswith("stopped by SIGTERM")
+
+
 def test_a_deadline_that_passes_while_planning_ends_the_run(job, job_file, embatch):
     done = embatch("run", str(job_file), "--set", "limits.deadline=6s", EMBATCH_FAILPOINTS="plan.before_head:sleep=200")
     assert done.returncode == 8, done.stderr
