@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from pipeline.exceptions import PipelineError
 from pipeline.telemetry import Listener, Progress
@@ -95,6 +99,35 @@ def finding(level: str, check: str, message: str, remedy: str) -> None:
     _stdout.print(f"[{colour}]{level:<7}[/]  [dim]{escape(check):<15}[/]  {escape(message)}")
     if remedy:
         _stdout.print(f"{'':<26}[dim]->[/] {escape(remedy)}")
+
+
+class Redrawn:
+    """A block of lines on stderr: drawn again in place on a terminal, else one line each time it says something new."""
+
+    def __init__(self, live: Live | None) -> None:
+        self._live, self._last = live, ""
+
+    def show(self, title: str, done: float, lines: Sequence[tuple[str, str]]) -> None:
+        """Show where something is; `done` is a share of 1."""
+        if self._live is not None:
+            grid = Table.grid(padding=(0, 2))
+            grid.add_row(Text("done", style="dim"), ProgressBar(total=1.0, completed=done, width=40))
+            for name, value in lines:
+                grid.add_row(Text(name, style="dim"), Text(value))
+            self._live.update(Group(Text(title, style="bold"), grid), refresh=True)
+        elif (line := ", ".join(f"{name} {value}" for name, value in lines)) != self._last:
+            note(f"{title}: {line}")
+            self._last = line
+
+
+@contextmanager
+def redrawing() -> Iterator[Redrawn]:
+    """Hold a block of lines; a terminal is cleared of it at the end."""
+    if not _stderr.is_terminal:
+        yield Redrawn(None)
+        return
+    with Live(console=_stderr, auto_refresh=False, transient=True) as live:
+        yield Redrawn(live)
 
 
 @contextmanager

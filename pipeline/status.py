@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,16 @@ class OutputStatus:
     owner: str | None
     owner_alive: bool
     last_error: str | None
+
+
+def wait_for_plan(output_uri: str, interval_s: float) -> None:
+    """Return once there is a plan; at once where no living run is making one."""
+    store = open_store(output_uri)
+    while plans.load(store) is None:
+        owner = claims.latest(store)
+        if owner is None or not claims.is_alive(store, owner):
+            return
+        time.sleep(interval_s)
 
 
 def status(output_uri: str) -> OutputStatus:

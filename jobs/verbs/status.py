@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from jobs import arguments, console
-from pipeline.status import OutputStatus
+from pipeline.status import OutputStatus, wait_for_plan
 from pipeline.status import status as read_status
 
+WATCH_SECONDS = 5.0
 
-def status(output: arguments.OutputUri, as_json: arguments.Json = False) -> None:
+
+def status(
+    output: arguments.OutputUri,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until the run ends.")] = False,
+    as_json: arguments.Json = False,
+) -> None:
     """Show committed of planned, rows, dead letters, rate and owner of an output.
 
     embatch status s3://embeddings/docs/
+
+    embatch status s3://embeddings/docs/ --watch
     """
-    found = read_status(output)
+    found = _watched(output) if watch else read_status(output)
     console.result(asdict(found), _lines(found), as_json=as_json, title=f"{output}: {_word(found)}")
+
+
+def _watched(output: str) -> OutputStatus:
+    """Show an output until it is complete or nobody writes it; return how it is then."""
+    wait_for_plan(output, WATCH_SECONDS)
+    with console.redrawing() as block:
+        while True:
+            found = read_status(output)
+            if found.complete or not found.owner_alive:
+                return found
+            block.show(f"{output}: {_word(found)}", _share(found), _lines(found))
+            time.sleep(WATCH_SECONDS)
 
 
 def _word(found: OutputStatus) -> str:
@@ -24,10 +49,13 @@ def _word(found: OutputStatus) -> str:
     return "running" if found.owner_alive else "incomplete; run the job again to continue"
 
 
+def _share(found: OutputStatus) -> float:
+    return found.units_committed / found.units_planned if found.units_planned else 1.0
+
+
 def _lines(found: OutputStatus) -> list[tuple[str, str]]:
-    share = found.units_committed / found.units_planned if found.units_planned else 1.0
     lines = [
-        ("units", f"{found.units_committed:,} of {found.units_planned:,} committed ({share:.1%})"),
+        ("units", f"{found.units_committed:,} of {found.units_planned:,} committed ({_share(found):.1%})"),
         ("rows", f"{found.rows_done:,} of {found.rows_planned:,}" + (" (trial)" if found.trial else "")),
         ("dead letters", f"{found.rows_dead:,}"),
         ("rate", f"{found.rows_per_s:,.0f} rows/s"),
@@ -36,4 +64,7 @@ def _lines(found: OutputStatus) -> list[tuple[str, str]]:
         ("owner", (found.owner or "none") + (", alive" if found.owner_alive else "")),
         ("plan id", found.plan_id),
     ]
+    if found.owner_alive and found.rows_per_s:
+        left = (found.rows_planned - found.rows_done) / found.rows_per_s
+        lines.insert(4, ("left", f"about {console.duration(left)}"))
     return lines + ([("last error", found.last_error)] if found.last_error else [])
