@@ -97,7 +97,7 @@ lock:  ## resolve requirements.lock and infra/images/requirements.lock again (ne
 	echo "torch==2.13.0 ; sys_platform == 'never'" > .lock-override
 	uv pip compile pyproject.toml --extra demo --extra test --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --override .lock-override --python-version 3.11 -o requirements.lock
-	uv pip compile pyproject.toml infra/images/requirements.in --constraint requirements.lock --generate-hashes \
+	uv pip compile pyproject.toml infra/images/requirements.in --extra cluster --constraint requirements.lock --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --override .lock-override --python-version 3.11 \
 		-o infra/images/requirements.lock
 	rm .lock-override
