@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -29,6 +29,9 @@ def submit(
     model: arguments.Model = None,
     *,
     detach: Annotated[bool, typer.Option("--detach", help="Submit and return; see `embatch jobs`.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run `embatch doctor` there first; submit nothing where it finds an error.")
+    ] = False,
     tries: Annotated[int, typer.Option(min=1, help="Attempts in all, after exit 7, 8 and 9.")] = 3,
     image: Annotated[
         bool, typer.Option("--image", help="Use the embatch that the cluster's image has; else this one goes along.")
@@ -53,7 +56,10 @@ def submit(
     options = tuple(option for option, wanted in given.items() if wanted)
     request = submitting.Request(job=bundle.for_cluster(config), options=options, code=not image)
     server = JobServer(address)
-    if detach:
+    examination = replace(request, verb="doctor", options=())
+    if check and (found := submitting.run(server, examination, 1, console.passed_on, console.note)).exit_code:
+        console.note(f"the job was not submitted: {found.id} found an error")
+    elif detach:
         found = server.job(submitting.start(server, request, console.note))
     else:
         found = submitting.run(server, request, tries, console.passed_on, console.note)

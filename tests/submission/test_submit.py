@@ -66,6 +66,14 @@ def test_replicas_run_on_nodes_with_the_labels_and_the_report_names_their_device
     assert list(report["devices"].values()) == [1]
 
 
+def test_a_check_that_finds_an_error_there_ends_before_the_job(on_cluster, job_file):
+    done = on_cluster("submit", str(job_file), "--check", "--set", f"input.uri={job_file.parent}/nowhere", "--json")
+    assert done.returncode == 5, done.stderr
+    assert "-doctor-" in json.loads(done.stdout)["id"]
+    assert "ok       ray" in done.stderr
+    assert not (job_file.parent / "out/_job/plan.json").exists()
+
+
 def test_another_token_is_refused_with_the_variables_to_set(on_cluster, job_file):
     done = on_cluster("submit", str(job_file), RAY_AUTH_TOKEN="0" * 32)
     assert done.returncode == 2
