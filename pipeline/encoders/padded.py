@@ -31,6 +31,7 @@ class PaddedForward:
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Pad, run, and drop the padding again; float32 [tokens, width]."""
+        ids = ids.to(self._device)
         padded = nn.utils.rnn.pad_sequence(list(torch.split(ids, lengths)), batch_first=True, padding_value=self._pad)
         inside = (
             torch.arange(padded.shape[1], device=self._device) < torch.tensor(lengths, device=self._device)[:, None]

@@ -7,61 +7,96 @@ forwards share it. The modes are those of sentence-transformers' Pooling.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.feeding import Feed
 from pipeline.exceptions import ModelError
 
 Head = Callable[[Tensor], Tensor]
 
 
-def pool(states: Tensor, lengths: Tensor, modes: list[str], skipped: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """Which tokens each text is pooled over, int64; made on the host, as counting on a device would make it wait.
+
+    `lengths` [texts] counts them; `rows` [tokens] has their rows among packed states and is None where that is all of
+    them; `places` [tokens] has their places in their texts, None where no mode asks for them.
+    """
+
+    lengths: Tensor
+    rows: Tensor | None = None
+    places: Tensor | None = None
+
+    def to(self, feed: Feed) -> Spans:
+        """Bring them to a device."""
+        fields = {"lengths": self.lengths, "rows": self.rows, "places": self.places}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return Spans(**dict(zip(given, feed.send(*given.values()), strict=True)))
+
+
+def spans(lengths: Tensor, modes: list[str], skipped: Tensor | None = None) -> Spans:
+    """Choose the tokens to pool.
+
+    Args:
+        lengths: int64 [texts], tokens of each text, at least 1.
+        modes: the pooling modes.
+        skipped: int64 [texts], leading tokens left out of each text; its last one always stays.
+    """
+    if skipped is None and "weightedmean" not in modes:
+        return Spans(lengths=lengths)
+    starts = lengths.cumsum(0) - lengths
+    places = torch.arange(int(lengths.sum())) - starts.repeat_interleave(lengths)
+    if skipped is None:
+        return Spans(lengths=lengths, places=places)
+    skipped = torch.minimum(skipped, lengths - 1)
+    kept = places >= skipped.repeat_interleave(lengths)
+    return Spans(lengths=lengths - skipped, rows=kept.nonzero().squeeze(1), places=places[kept])
+
+
+def pool(states: Tensor, pooled: Spans, modes: list[str]) -> Tensor:
     """Pool packed states.
 
     Args:
         states: float32 [tokens, width], the texts' tokens end to end.
-        lengths: int64 [texts], tokens of each text, at least 1.
+        pooled: the tokens of each text to pool, on the device of the states.
         modes: one or more pooling modes; several are concatenated.
-        skipped: int64 [texts], leading tokens left out of each text; its last one always stays.
 
     Returns:
         float32 [texts, width * len(modes)].
     """
-    positions = _positions(lengths)
-    if skipped is not None:
-        skipped = torch.minimum(skipped, lengths - 1)
-        kept = positions >= skipped.repeat_interleave(lengths)
-        states, positions, lengths = states[kept], positions[kept], lengths - skipped
-    return torch.cat([_pool_one(states, positions, lengths, mode) for mode in modes], dim=1)
+    if pooled.rows is not None:
+        states = states[pooled.rows]
+    return torch.cat([_pool_one(states, pooled, mode) for mode in modes], dim=1)
 
 
-def _pool_one(states: Tensor, positions: Tensor, lengths: Tensor, mode: str) -> Tensor:
+def _pool_one(states: Tensor, pooled: Spans, mode: str) -> Tensor:
+    lengths = pooled.lengths
     ends = lengths.cumsum(0)
     if mode == "cls":
         return states[ends - lengths]
     if mode == "lasttoken":
         return states[ends - 1]
     if mode == "max":
-        return torch.segment_reduce(states, "max", lengths=lengths)
+        return _reduce(states, "max", lengths)
     if mode == "weightedmean":
         # a token keeps the weight of its place in the text also where those before it are left out
-        weights = (positions + 1).to(states.dtype).unsqueeze(1)
-        totals = torch.segment_reduce(weights, "sum", lengths=lengths)
-        return torch.segment_reduce(states * weights, "sum", lengths=lengths) / totals
-    sums = torch.segment_reduce(states, "sum", lengths=lengths)
+        weights = (cast(Tensor, pooled.places) + 1).to(states.dtype).unsqueeze(1)
+        return _reduce(states * weights, "sum", lengths) / _reduce(weights, "sum", lengths)
+    sums = _reduce(states, "sum", lengths)
     counts = lengths.to(states.dtype).unsqueeze(1)
     return sums / (counts if mode == "mean" else counts.sqrt())
 
 
-def _positions(lengths: Tensor) -> Tensor:
-    """Number each text's tokens from 0, int64 [tokens]."""
-    starts = lengths.cumsum(0) - lengths
-    return torch.arange(int(lengths.sum()), device=lengths.device) - starts.repeat_interleave(lengths)
+def _reduce(states: Tensor, how: str, lengths: Tensor) -> Tensor:
+    # checking that the lengths add up would make the host wait for the device
+    return torch.segment_reduce(states, how, lengths=lengths, unsafe=True)
 
 
 def build_heads(spec: EncoderSpec, device: torch.device) -> list[Head]:

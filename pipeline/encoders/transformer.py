@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.encoders import pooling
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
+from pipeline.encoders.feeding import Feed
 from pipeline.exceptions import ModelError
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Forward(Protocol):
         """Group texts of these lengths, a pure function, longest first; row numbers a batch."""
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """Run int64 [tokens], texts of `lengths` end to end, to float32 [tokens, width]."""
+        """Run int64 [tokens] of the host, texts of `lengths` end to end, to float32 [tokens, width] on the device."""
 
 
 class TransformerEncoder:
@@ -35,26 +36,27 @@ class TransformerEncoder:
 
     def __init__(self, spec: EncoderSpec, forward: Forward, device: torch.device) -> None:
         self._spec, self._forward, self._device = spec, forward, device
-        self._heads = pooling.build_heads(spec, device)
+        self._heads, self._feed = pooling.build_heads(spec, device), Feed(device)
         self._modes = spec.heads[0]["modes"]
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
         """Encode to float32 [n, dimension], in the order given.
 
-        A batch that does not fit the device's memory halves the token budget for the rest of the texts.
+        On a GPU batches are only launched; the host waits once, for all of them. A batch that does not fit the
+        device's memory, which shows when it is launched, halves the token budget for the rest of the texts.
 
         Raises:
             ModelError: one text alone does not fit.
         """
         texts = _Texts(prepared)
-        vectors = np.empty((len(texts.lengths), self._spec.dimension), np.float32)
+        vectors = self._room(len(texts.lengths))
         budget = self._spec.max_batch_tokens
         waiting = deque(self._forward.batches(texts.lengths, budget))
         while waiting:
             rows = waiting[0]
             try:
-                vectors[rows] = self._batch(texts, rows).cpu().numpy()
+                self._batch(texts, rows, vectors)
             except torch.OutOfMemoryError as error:
                 if len(rows) == 1:
                     reason = f"a text of {texts.lengths[rows[0]]} tokens alone does not fit the device's memory"
@@ -69,20 +71,27 @@ class TransformerEncoder:
             waiting.popleft()
             if progress is not None:
                 progress(len(rows), int(texts.lengths[rows].sum()))
-        return vectors
+        return self._feed.fetch(vectors).numpy()
 
-    def _batch(self, texts: _Texts, rows: Rows) -> Tensor:
-        lengths, skipped = texts.lengths[rows], texts.prompt_tokens[rows]
-        states = self._forward.states(torch.from_numpy(texts.tokens(rows)).to(self._device), lengths.tolist())
-        vectors = pooling.pool(
-            states,
-            torch.from_numpy(lengths).to(self._device, torch.int64),
-            self._modes,
-            torch.from_numpy(skipped).to(self._device, torch.int64) if skipped.any() else None,
-        )
+    def _room(self, count: int) -> Tensor:
+        """Make room for a unit's vectors on the device."""
+        try:
+            return torch.empty((count, self._spec.dimension), device=self._device)
+        except torch.OutOfMemoryError as error:
+            reason = f"{count} vectors do not fit the device's memory beside the model; set a smaller output.unit_rows"
+            raise ModelError(self._spec.model, reason) from error
+
+    def _batch(self, texts: _Texts, rows: Rows, vectors: Tensor) -> None:
+        """Encode some texts into their rows of the vectors."""
+        lengths = torch.from_numpy(texts.lengths[rows].astype(np.int64))
+        skipped = texts.prompt_tokens[rows].astype(np.int64)
+        spans = pooling.spans(lengths, self._modes, torch.from_numpy(skipped) if skipped.any() else None)
+        states = self._forward.states(torch.from_numpy(texts.tokens(rows)), lengths.tolist())
+        found = pooling.pool(states, spans.to(self._feed), self._modes)
         for head in self._heads:
-            vectors = head(vectors)
-        return vectors
+            found = head(found)
+        (places,) = self._feed.send(torch.from_numpy(rows))
+        vectors.index_copy_(0, places, found)
 
 
 class _Texts:

@@ -64,3 +64,12 @@ def test_the_budget_stays_halved_and_says_so(caplog):
 def test_a_text_that_fits_nowhere_is_named():
     with pytest.raises(ModelError, match="a text of 8 tokens alone does not fit"):
         encode(7)
+
+
+def test_vectors_that_find_no_room_on_the_device_are_a_matter_of_the_unit(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(ModelError, match=r"7 vectors do not fit .* smaller output\.unit_rows"):
+        encode(1000)
