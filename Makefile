@@ -96,10 +96,10 @@ image:  ## build embatch:VERSION-cpu, or with TARGET=gpu the one for NVIDIA GPUs
 lock:  ## resolve requirements.lock and infra/images/requirements.lock again (needs uv on the PATH)
 	echo "torch==2.13.0 ; sys_platform == 'never'" > .lock-override
 	uv pip compile pyproject.toml --extra demo --extra test --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --override .lock-override --python-version 3.11 -o requirements.lock
-	uv pip compile pyproject.toml infra/images/requirements.in --extra cluster --constraint requirements.lock --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --override .lock-override --python-version 3.11 \
-		-o infra/images/requirements.lock
+		--no-emit-index-url --no-strip-markers --override .lock-override --python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml infra/images/requirements.in --extra cluster --constraint requirements.lock \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-markers --override .lock-override \
+		--python-version 3.11 -o infra/images/requirements.lock
 	rm .lock-override
 
 clean:  ## remove the environment, caches and the demo's output

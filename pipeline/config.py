@@ -109,7 +109,8 @@ class EncoderConfig(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
     backend: Literal["auto", "packed", "padded"] = "auto"
-    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT, MPNet, T5 on CPU); `padded` runs any."""
+    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT, MPNet, T5); `padded` runs any model on any
+    device; `auto` is packed where it can be, and the plan records which and why."""
     max_batch_tokens: Count | Literal["auto"] = "auto"
     """Tokens a batch, padding included; `auto` is a static default, recorded in the plan."""
     convert_pickle: Annotated[bool, Field(strict=True)] = False

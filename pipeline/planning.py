@@ -53,6 +53,8 @@ class Preview:
     revision: str | None
     dimension: int
     dtype: str
+    backend: str
+    backend_reason: str | None
     device: str
     max_seq_length: int
     prompt: str
@@ -97,6 +99,8 @@ def preview(config: JobConfig) -> Preview:
         revision=encoder["revision"],
         dimension=encoder["dimension"],
         dtype=encoder["dtype"],
+        backend=encoder["backend"],
+        backend_reason=encoder.get("backend_reason"),
         device=plan.resolved["device"],
         max_seq_length=encoder["max_seq_length"],
         prompt=encoder["prompt"],

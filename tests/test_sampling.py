@@ -89,7 +89,9 @@ def test_a_preview_of_an_input_without_rows_has_no_sample(job, tmp_path):
 def test_the_command_names_the_sample_and_its_assumptions(job, tmp_path, embatch):
     write_jsonl(tmp_path / "in/a.jsonl", [{"text": "word " * 7}, {"text": "word"}])
     arguments = ("--input", job["input"]["uri"], "--output", job["output"]["uri"], "--model", MODEL["model"])
-    shown = embatch("plan", *arguments, "--set", "encoder.max_seq_length=8").stdout
+    keys = ("encoder.max_seq_length=8", "cluster.device=cpu", "encoder.dtype=float16")
+    shown = embatch("plan", *arguments, *(f"--set={key}" for key in keys)).stdout
+    assert "padded: there is no packed forward in float16 on a CPU" in shown
     assert "about 11: the first 2 rows have 6 each, 50.0% of them are too long" in shown
     assert "estimated from 21.2 MFLOPs a token at" in shown
 

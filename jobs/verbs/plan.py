@@ -34,6 +34,7 @@ def plan(
         ("committed", f"{values['units_committed']:,} units; {values['units_pending']:,} to do"),
         ("output", f"{config.output.uri}: about {console.size(values['vector_bytes'])} of vectors"),
         ("encoder", f"{values['model']}, {values['dimension']} dimensions, {values['dtype']} on {values['device']}"),
+        *([("forward", f"padded: {values['backend_reason']}")] if values["backend_reason"] else []),
         ("text", f"at most {values['max_seq_length']:,} tokens; prompt {values['prompt']!r}"),
         *_sample_lines(values),
         ("columns", ", ".join(values["columns"])),

@@ -26,7 +26,8 @@ class EncoderSpec:
 
     `files` maps each model file to its sha256. `heads` are the modules after the transformer, in
     order. `prompt_pooling` says what pooling does with a prompt's tokens. `dtype` is that of the
-    forward, `backend` how it runs; pooling and heads are float32.
+    forward, `backend` how it runs, `backend_reason` why padded where that was not asked for; pooling and heads are
+    float32.
     """
 
     kind: str
@@ -45,10 +46,12 @@ class EncoderSpec:
     max_batch_tokens: int
     flops_per_token: int
     prompt_pooling: PromptPooling = "include"
+    backend_reason: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what goes into the plan: everything but where this node keeps the files."""
-        return {key: value for key, value in asdict(self).items() if key != "folder"}
+        left_out = {"folder"} if self.backend_reason else {"folder", "backend_reason"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any], folder: str) -> EncoderSpec:

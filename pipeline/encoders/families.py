@@ -53,14 +53,16 @@ FAMILIES = {
 class Architecture:
     """The sizes of one model; `positions` is the most tokens it can number, None without a bound.
 
-    `packed` says whether the padding-free forward computes it exactly.
+    `packed` names the padding-free forward that computes it exactly, if one does; `head_width` is None where a model
+    has no heads.
     """
 
     model_type: str
     width: int
     positions: int | None
     flops_per_token: int
-    packed: bool
+    packed: Literal["bert", "t5"] | None
+    head_width: int | None
 
 
 def family_of(model_type: str) -> Family:
@@ -85,7 +87,8 @@ def read_architecture(model: str, config: dict[str, Any]) -> Architecture:
         width=width,
         positions=positions - family_of(model_type).reserved_positions if positions else None,
         flops_per_token=_flops_per_token(config, width),
-        packed=_packs(model_type, config),
+        packed=family_of(model_type).packed if _packs(model_type, config) else None,
+        head_width=_head_width(config, width),
     )
 
 
@@ -112,6 +115,11 @@ def _packs(model_type: str, config: dict[str, Any]) -> bool:
     exact_gelu = (config.get("hidden_act") or config.get("activation") or "gelu") == "gelu"
     # MPNet's own code knows no other number of buckets
     return kind is not None and exact_gelu and config.get("relative_attention_num_buckets", 32) == 32
+
+
+def _head_width(config: dict[str, Any], width: int) -> int | None:
+    heads = _size(config, "heads")
+    return int(config.get("d_kv", 0)) or width // heads if heads else None
 
 
 def _in_transformers(model_type: str) -> bool:

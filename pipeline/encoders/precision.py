@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +13,22 @@ from pipeline.exceptions import ConfigError, ModelError
 
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
+_AMPERE = (8, 0)
+"""The first compute capability with bfloat16, and of the flash kernels."""
 _CPU_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _ASSUMED_FLOPS = {"cpu": {"float32": 9e10, "16 bits": 3e11}, "cuda": {"float32": 3e13, "16 bits": 2e14}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What a node offers: `kind` is cpu or cuda, `bf16` whether it multiplies bfloat16 natively."""
+    """What a node offers: `kind` is cpu or cuda, `bf16` whether it multiplies bfloat16 natively.
+
+    `lacks` says what a GPU lacks for the packed forward, None where nothing.
+    """
 
     kind: str
     bf16: bool
+    lacks: str | None = None
 
 
 def detect(requested: str) -> Device:
@@ -32,7 +41,8 @@ def detect(requested: str) -> Device:
         import torch  # two seconds; only where a driver is loaded
 
         if torch.cuda.is_available():
-            return Device(kind="cuda", bf16=torch.cuda.get_device_capability() >= (8, 0))
+            capability = torch.cuda.get_device_capability()
+            return Device(kind="cuda", bf16=capability >= _AMPERE, lacks=lacking(capability))
     if requested == "cuda":
         raise ModelError("cuda", "no CUDA device on this node; set cluster.device: cpu")
     return Device(kind="cpu", bf16=_cpu_bf16())
@@ -60,6 +70,17 @@ def require_dtype(model: str, dtype: str, device_kind: str) -> None:
     if device_kind == "cuda" and dtype == "bfloat16" and not detect("cuda").bf16:
         reason = f"the run is in bfloat16, which the {device_name('cuda')} of this node lacks"
         raise ModelError(model, f"{reason}; choose nodes by cluster.accelerator_type or cluster.labels")
+
+
+def lacking(capability: tuple[int, int]) -> str | None:
+    """Say what a GPU of this compute capability, or this process, lacks for the packed forward; None where nothing."""
+    if capability < _AMPERE:
+        return f"its compute capability is {capability[0]}.{capability[1]}, the kernels need 8.0"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed; CUDA builds of torch bring it along"
+    if not (os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")):
+        return "Triton compiles with gcc or clang, and neither is installed"
+    return None
 
 
 def resolve_dtype(requested: str, device: Device, model_type: str) -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EncoderConfig
-from pipeline.encoders import hashing, precision, prompts
+from pipeline.encoders import backends, hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
-from pipeline.encoders.families import Architecture, family_of
 from pipeline.encoders.model_files import locate, relocate
 from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain
 from pipeline.encoders.precision import Device
@@ -37,6 +36,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     architecture = chain.architecture
     heads = _heads(config, chain)
     dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type)
+    backend, reason = backends.choose(config, architecture, dtype, device)
     spec = EncoderSpec(
         kind="transformer",
         model=config.model,
@@ -50,7 +50,8 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         prompt=prompts.constant_prompt(config.prompt, chain.prompts, chain.default_prompt_name),
         heads=heads,
         dtype=dtype,
-        backend=_backend(config, architecture, dtype, device),
+        backend=backend,
+        backend_reason=reason,
         max_batch_tokens=(
             precision.default_batch_tokens(device) if config.max_batch_tokens == "auto" else config.max_batch_tokens
         ),
@@ -121,22 +122,12 @@ def build_encoder(spec: EncoderSpec, device: str, threads: int) -> Encoder:
 
 def _build_forward(spec: EncoderSpec, device: torch.device) -> Forward:
     if spec.backend == "packed":
-        from pipeline.encoders.packed.bert import PackedBert
-        from pipeline.encoders.packed.t5 import PackedT5
+        from pipeline.encoders.packed.building import build_packed
 
-        return PackedT5(spec) if family_of(spec.model_type).packed == "t5" else PackedBert(spec)
+        return build_packed(spec, device)
     from pipeline.encoders.padded import PaddedForward  # transformers takes seconds to import
 
     return PaddedForward(spec, device)
-
-
-def _backend(config: EncoderConfig, architecture: Architecture, dtype: str, device: Device) -> str:
-    """Choose the padding-free forward where it computes this model exactly."""
-    fits = architecture.packed and device.kind == "cpu" and dtype != "float16"
-    if config.backend == "packed" and not fits:
-        reason = f"no packed forward of {architecture.model_type!r} in {dtype} on {device.kind}; use auto or padded"
-        raise ConfigError("encoder.backend", reason)
-    return "packed" if fits and config.backend != "padded" else "padded"
 
 
 def _heads(config: EncoderConfig, chain: ModuleChain) -> list[dict[str, Any]]:

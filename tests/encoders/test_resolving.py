@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.config import EncoderConfig
 from pipeline.encoders import registry
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.precision import Device, resolve_dtype
+from pipeline.encoders.precision import Device, lacking, resolve_dtype
 from pipeline.exceptions import ConfigError, ModelError, PipelineError
 
 CPU, OLD_CPU = Device(kind="cpu", bf16=True), Device(kind="cpu", bf16=False)
@@ -261,3 +263,60 @@ def test_t5_stored_in_float16_does_not_overflow(t5):
 
     assert states.hidden_states[1].abs().max() > 65504
     assert (vectors * exact).sum(1).min() >= 0.9995
+
+
+OLDER_GPU = Device(kind="cuda", bf16=False, lacks="its compute capability is 7.5, the kernels need 8.0")
+
+
+@pytest.mark.parametrize(
+    ("device", "keys", "reason"),
+    [
+        (GPU, {}, None),
+        (OLDER_GPU, {}, "no packed forward on this GPU: its compute capability is 7.5"),
+        (GPU, {"dtype": "bfloat16"}, "no packed forward of 'bert' in bfloat16, only in float16"),
+        (GPU, {"dtype": "float32"}, "no packed forward of 'bert' in float32, only in float16"),
+        (CPU, {"dtype": "float16"}, "no packed forward in float16 on a CPU"),
+        (CPU, {}, None),
+    ],
+)
+def test_what_cannot_run_packed_runs_padded_with_the_reason_in_log_and_plan(bert, caplog, device, keys, reason):
+    spec = resolve(bert, device, pooling="mean", **keys)
+    assert spec.backend == ("packed" if reason is None else "padded")
+    if reason is None:
+        assert (caplog.records, "backend_reason" in spec.identity()) == ([], False)
+        return
+    assert [reason in record.getMessage() for record in caplog.records] == [True]
+    assert reason in spec.identity()["backend_reason"]
+    assert EncoderSpec.from_identity(spec.identity(), "").backend_reason == spec.backend_reason
+    with pytest.raises(ConfigError, match=f"{re.escape(reason)}.*use auto or padded"):
+        resolve(bert, device, pooling="mean", backend="packed", **keys)
+
+
+def test_padded_by_the_job_needs_no_reason(bert, caplog):
+    spec = resolve(bert, GPU, pooling="mean", backend="padded")
+    assert (spec.backend, spec.backend_reason, caplog.records) == ("padded", None, [])
+
+
+def test_t5_is_packed_on_a_gpu_in_bfloat16_only(t5):
+    assert (resolve(t5, GPU).backend, resolve(t5, GPU).dtype) == ("packed", "bfloat16")
+    assert "in float32, only in bfloat16" in resolve(t5, GPU, dtype="float32").backend_reason
+
+
+@pytest.mark.parametrize("heads", [2, 8])
+def test_heads_of_another_width_run_padded_on_a_gpu(tmp_path, heads):
+    tiny_models.write_model(tmp_path, lambda size: tiny_models.bert(size, 128, 64, heads), "word_piece")
+    spec = resolve(tmp_path, GPU, pooling="mean")
+    assert spec.backend == {2: "packed", 8: "padded"}[heads]
+    assert (spec.backend_reason is not None) == ("heads of 16" in str(spec.backend_reason)) == (heads == 8)
+
+
+def test_a_gpu_needs_its_generation_triton_and_a_compiler(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("CC", "cc")
+    assert lacking((9, 0)) is None
+    assert "7.5" in lacking((7, 5))
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", "")
+    assert "gcc" in lacking((8, 0))
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert "Triton is not installed" in lacking((8, 0))

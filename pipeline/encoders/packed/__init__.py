@@ -1,1 +1,1 @@
-"""Padding-free forward on CPU: texts end to end, so that no product is spent on padding."""
+"""Padding-free forward: texts end to end, so that no product is spent on padding."""

@@ -1,8 +1,7 @@
 """BERT and its kin (RoBERTa, XLM-R, CamemBERT, DistilBERT, MPNet) over texts that lie end to end.
 
 Post-norm encoder of Devlin et al. 2018 (arXiv:1810.04805), as transformers runs it: absolute positions, exact
-GELU; MPNet adds a relative bias to its scores. Matrix products run in the spec's dtype; embeddings, residuals and
-norms in float32.
+GELU; MPNet adds a relative bias to its scores. Which precision each part has is the device's matter.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.batching import packed_batches
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.families import family_of
-from pipeline.encoders.packed.attention import self_attention
-from pipeline.encoders.packed.packing import Buffers, Packing
-from pipeline.encoders.packed.products import Activation, Product, build_product, fill_up
+from pipeline.encoders.packed.kernels import Kernels, Norm, Shape
+from pipeline.encoders.packed.packing import Packing
+from pipeline.encoders.packed.products import Activation, Product
 from pipeline.encoders.packed.relative import RelativeBias
 from pipeline.encoders.packed.weights import Weights, load_weights
 
@@ -86,42 +85,48 @@ class PackedBert:
 
     batches = staticmethod(packed_batches)
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    def __init__(self, spec: EncoderSpec, kernels: Kernels) -> None:
         config = json.loads(Path(spec.folder, "config.json").read_text(encoding="utf-8"))
-        names, dtype = FAMILIES[spec.model_type], getattr(torch, spec.dtype)
+        names = FAMILIES[spec.model_type]
         weights = load_weights(spec.model, Path(spec.folder), list(spec.files)).below(names.base)
-        self._epsilon = config.get("layer_norm_eps", _DISTILBERT_EPSILON)
+        epsilon = config.get("layer_norm_eps", _DISTILBERT_EPSILON)
+        self._kernels = kernels
         self._heads = config.get("num_attention_heads") or config["n_heads"]
         # RoBERTa's kin number positions from after the padding id, and skip padding ids inside a text
         self._padding_id = config["pad_token_id"] if family_of(spec.model_type).reserved_positions else None
         if names is MPNET:
             self._padding_id = _MPNET_PADDING_ID
-        self._words = weights["embeddings.word_embeddings.weight"]
-        self._positions = weights["embeddings.position_embeddings.weight"]
+        positions = weights["embeddings.position_embeddings.weight"]
         if names.types:
             # every token is of the first segment
-            self._positions = self._positions + weights["embeddings.token_type_embeddings.weight"][0]
-        self._norm = weights.norm("embeddings.LayerNorm")
+            positions = positions + weights["embeddings.token_type_embeddings.weight"][0]
+        self._words = kernels.keep(weights["embeddings.word_embeddings.weight"], rounded=True)
+        self._positions = kernels.keep(positions, rounded=True)
+        self._norm = _norm(kernels, weights, "embeddings.LayerNorm", epsilon)
         self._bias = None
         if names.relative is not None:
-            self._bias = RelativeBias(weights[names.relative], spec.max_seq_length, _MPNET_MAX_DISTANCE)
-        self._dtype, self._buffers = dtype, Buffers()
+            bias = RelativeBias(weights[names.relative], spec.max_seq_length, _MPNET_MAX_DISTANCE)
+            self._bias = bias.to(kernels.device)
         layers = config.get("num_hidden_layers") or config["n_layers"]
         self._layers = [
-            _Layer(weights, f"{names.layer}.{number}.", names, dtype, self._buffers) for number in range(layers)
+            _Layer(kernels, weights, f"{names.layer}.{number}.", names, epsilon) for number in range(layers)
         ]
 
+    @property
+    def shape(self) -> Shape:
+        """The sizes of its layers."""
+        width, relative = self._words.shape[1], self._bias is not None
+        return Shape(width=width, inner=width, heads=self._heads, layer_norm=True, relative=relative)
+
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """Encode tokens, int64 [tokens] with texts of `lengths` end to end, to float32 [tokens, width]."""
-        packing = Packing(lengths)
-        x = fill_up(self._words[ids] + self._positions[self._numbers(ids, packing)], self._dtype)
-        x = self._normed(x, self._norm)
-        context = self._buffers.take("context", len(x), x.shape[1], self._dtype)
+        """Encode tokens of the host, int64 [tokens] with texts of `lengths` end to end, to float32 [tokens, width]."""
+        kernels, packing = self._kernels, Packing(lengths)
+        packing, (tokens, places) = kernels.send(packing, ids, self._numbers(ids, packing))
+        x = kernels.norm(self._words[tokens], self._norm, plus=self._positions[places])
         for layer in self._layers:
-            layer.attended.add_to(x, self_attention(layer.qkv(x), packing, self._heads, context, bias=self._bias))
-            x = self._normed(x, layer.attention_norm)
-            layer.down.add_to(x, layer.up(x))
-            x = self._normed(x, layer.norm)
+            context = kernels.attend(layer.qkv(x), packing, self._heads, bias=self._bias)
+            x = kernels.add_norm(x, layer.attended, context, layer.attention_norm)
+            x = kernels.add_norm(x, layer.down, layer.up(x), layer.norm, exact=layer is self._layers[-1])
         return x[: len(ids)]
 
     def _numbers(self, ids: Tensor, packing: Packing) -> Tensor:
@@ -132,21 +137,22 @@ class PackedBert:
         numbered: Tensor = packing.cumulated(counted) * counted + self._padding_id
         return numbered
 
-    def _normed(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
-        normed: Tensor = nn.functional.layer_norm(x, x.shape[1:], *norm, self._epsilon)
-        return normed
-
 
 class _Layer:
-    def __init__(self, weights: Weights, prefix: str, names: Names, dtype: torch.dtype, buffers: Buffers) -> None:
+    def __init__(self, kernels: Kernels, weights: Weights, prefix: str, names: Names, epsilon: float) -> None:
         def product(name: str, *linears: str, activation: Activation = "none") -> Product:
             parts = [weights.linear(prefix + linear) for linear in linears]
             weight, bias = (torch.cat(kind) for kind in zip(*parts, strict=True))
-            return build_product(weight, bias, dtype, buffers, name=name, activation=activation)
+            return kernels.product(weight, bias, name=name, activation=activation)
 
         self.qkv = product("qkv", *names.qkv)
         self.attended = product("attended", names.attended)
         self.up = product("up", names.up, activation="gelu")
         self.down = product("down", names.down)
-        self.attention_norm = weights.norm(prefix + names.attention_norm)
-        self.norm = weights.norm(prefix + names.norm)
+        self.attention_norm = _norm(kernels, weights, prefix + names.attention_norm, epsilon)
+        self.norm = _norm(kernels, weights, prefix + names.norm, epsilon)
+
+
+def _norm(kernels: Kernels, weights: Weights, name: str, epsilon: float) -> Norm:
+    weight, bias = weights.norm(name)
+    return Norm(weight=kernels.keep(weight), bias=kernels.keep(bias), epsilon=epsilon)

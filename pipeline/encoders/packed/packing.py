@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
@@ -13,9 +13,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Texts end to end without padding; `lengths` has the tokens of each, in order."""
+    """Texts end to end without padding.
+
+    `lengths` has the tokens of each, in order, on the host; `starts`, where a device needs it, each text's first token
+    and the end, int32 [texts + 1].
+    """
 
     lengths: list[int]
+    starts: Tensor | None = None
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Yield texts of equal length that stand together: first token, number of texts, tokens of each."""
@@ -24,6 +29,10 @@ class Packing:
             texts = sum(1 for _ in run)
             yield start, texts, length
             start += texts * length
+
+    def host_starts(self) -> Tensor:
+        """Return `starts`, on the host."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32)
 
     def positions(self) -> Tensor:
         """Number each text's tokens from 0, int64 [tokens]."""

@@ -51,11 +51,10 @@ def prefers_onednn(capability: str, dtype: torch.dtype) -> bool:
     return available and capability.startswith("AVX512") and dtype in (torch.float32, torch.bfloat16)
 
 
-def fill_up(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Add rows of zeros to [tokens, width] where oneDNN multiplies, up to a multiple of `ROW_MULTIPLE`."""
-    if not prefers_onednn(torch.backends.cpu.get_cpu_capability(), dtype):
-        return x
-    return nn.functional.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE))
+def rows_to_fill(rows: int, dtype: torch.dtype) -> int:
+    """Return how many rows to add where oneDNN multiplies, up to a multiple of `ROW_MULTIPLE`."""
+    onednn = prefers_onednn(torch.backends.cpu.get_cpu_capability(), dtype)
+    return -rows % ROW_MULTIPLE if onednn else 0
 
 
 class OneDnnProduct:

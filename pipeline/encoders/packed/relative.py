@@ -8,25 +8,35 @@ at i + j. So attention over reversed keys and values, whose order does not chang
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import torch
 from torch import Tensor
 
 
 class RelativeBias:
-    """The biases of one model, for texts of up to `longest` tokens."""
+    """The biases of one model, for texts of up to `longest` tokens.
+
+    `table` is float32 [heads, 2 * longest - 1]: query i and key j find theirs at i - j + longest - 1.
+    """
 
     def __init__(self, embedding: Tensor, longest: int, max_distance: int) -> None:
         """Tabulate `embedding`, float32 [buckets, heads], over all distances."""
         distances = torch.arange(longest - 1, -longest, -1)  # of key from query, from far behind a query's end
-        self._longest = longest
-        self._table = embedding[_bucket(distances, len(embedding), max_distance)].T.contiguous()
+        self.longest = longest
+        self.table = embedding[_bucket(distances, len(embedding), max_distance)].T.contiguous()
+
+    def to(self, device: torch.device) -> RelativeBias:
+        """Return the same biases on a device."""
+        moved = copy(self)
+        moved.table = self.table.to(device)
+        return moved
 
     def for_reversed_keys(self, length: int) -> Tensor:
         """Return a view, float32 [1, heads, length, length]: queries by keys, the last key first."""
-        heads, distances = self._table.shape
+        heads, distances = self.table.shape
         shape, strides = (1, heads, length, length), (0, distances, 1, 1)
-        return self._table.as_strided(shape, strides, self._longest - length)
+        return self.table.as_strided(shape, strides, self.longest - length)
 
 
 def _bucket(distances: Tensor, buckets: int, max_distance: int) -> Tensor:

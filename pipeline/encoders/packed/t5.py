@@ -1,7 +1,7 @@
 """The encoder of T5 v1.0 (sentence-T5, GTR, INSTRUCTOR) over texts that lie end to end.
 
 Pre-norm encoder of Raffel et al. 2020 (arXiv:1910.10683): scores without scaling, one relative bias for all layers,
-ReLU, no biases elsewhere. Matrix products run in the spec's dtype; the residual stream, which overflows 16 bits, and
+ReLU, no biases elsewhere. Matrix products run in the spec's dtype; the residual stream, which overflows float16, and
 the norms in float32.
 """
 
@@ -11,17 +11,19 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.batching import packed_batches
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.packed.attention import self_attention
-from pipeline.encoders.packed.packing import Buffers, Packing
-from pipeline.encoders.packed.products import build_product, fill_up
+from pipeline.encoders.packed.kernels import Kernels, Norm, Shape
+from pipeline.encoders.packed.packing import Packing
+from pipeline.encoders.packed.products import Activation, Product
 from pipeline.encoders.packed.relative import RelativeBias
 from pipeline.encoders.packed.weights import Weights, load_weights
 
 _RELATIVE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+_SCALE = 1.0
+"""Of the scores: the weights hold it."""
 
 
 class PackedT5:
@@ -29,44 +31,55 @@ class PackedT5:
 
     batches = staticmethod(packed_batches)
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    def __init__(self, spec: EncoderSpec, kernels: Kernels) -> None:
         config = json.loads(Path(spec.folder, "config.json").read_text(encoding="utf-8"))
         weights = load_weights(spec.model, Path(spec.folder), list(spec.files))
-        self._dtype, self._buffers = getattr(torch, spec.dtype), Buffers()
-        self._epsilon = config["layer_norm_epsilon"]
-        self._heads, self._inner = config["num_heads"], config["num_heads"] * config["d_kv"]
-        self._words = weights.first("shared.weight", "encoder.embed_tokens.weight")
+        epsilon = config["layer_norm_epsilon"]
+        self._kernels, self._heads, self._inner = kernels, config["num_heads"], config["num_heads"] * config["d_kv"]
+        self._words = kernels.keep(weights.first("shared.weight", "encoder.embed_tokens.weight"))
         distance = config.get("relative_attention_max_distance", 128)
-        self._bias = RelativeBias(weights[_RELATIVE], spec.max_seq_length, distance)
+        self._bias = RelativeBias(weights[_RELATIVE], spec.max_seq_length, distance).to(kernels.device)
         self._layers = [
-            _Layer(weights, f"encoder.block.{number}.layer.", self._dtype, self._buffers)
+            _Layer(kernels, weights, f"encoder.block.{number}.layer.", epsilon)
             for number in range(config["num_layers"])
         ]
-        self._norm = weights["encoder.final_layer_norm.weight"]
+        final = Norm(weight=kernels.keep(weights["encoder.final_layer_norm.weight"]), epsilon=epsilon)
+        # the norm that follows each layer: a sum and its norm are one step, across the border of layers
+        self._following = [*(layer.attention_norm for layer in self._layers[1:]), final]
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes of its layers."""
+        width = self._words.shape[1]
+        return Shape(width=width, inner=self._inner, heads=self._heads, layer_norm=False, relative=True, scale=_SCALE)
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """Encode tokens, int64 [tokens] with texts of `lengths` end to end, to float32 [tokens, width]."""
-        packing = Packing(lengths)
-        x = fill_up(self._words[ids], self._dtype)
-        context = self._buffers.take("context", len(x), self._inner, self._dtype)
-        for layer in self._layers:
-            qkv = layer.qkv(self._normed(x, layer.attention_norm))
-            attended = self_attention(qkv, packing, self._heads, context, scale=1.0, bias=self._bias)
-            layer.attended.add_to(x, attended)
-            layer.down.add_to(x, layer.up(self._normed(x, layer.norm)))
-        return self._normed(x[: len(ids)], self._norm)
-
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, x.shape[1:], weight, self._epsilon)
+        """Encode tokens of the host, int64 [tokens] with texts of `lengths` end to end, to float32 [tokens, width]."""
+        kernels = self._kernels
+        packing, (tokens,) = kernels.send(Packing(lengths), ids)
+        x = self._words[tokens]
+        normed = kernels.norm(x, self._layers[0].attention_norm)
+        for layer, following in zip(self._layers, self._following, strict=True):
+            context = kernels.attend(layer.qkv(normed), packing, self._heads, scale=_SCALE, bias=self._bias)
+            normed = kernels.add_norm(x, layer.attended, context, layer.norm)
+            last = layer is self._layers[-1]
+            normed = kernels.add_norm(x, layer.down, layer.up(normed), following, exact=last)
+        return normed[: len(ids)]
 
 
 class _Layer:
-    def __init__(self, weights: Weights, prefix: str, dtype: torch.dtype, buffers: Buffers) -> None:
-        attention, dense = f"{prefix}0.SelfAttention", f"{prefix}1.DenseReluDense"
-        qkv = torch.cat([weights[f"{attention}.{name}.weight"] for name in "qkv"])
-        self.qkv = build_product(qkv, None, dtype, buffers, name="qkv")
-        self.attended = build_product(weights[f"{attention}.o.weight"], None, dtype, buffers, name="attended")
-        self.up = build_product(weights[f"{dense}.wi.weight"], None, dtype, buffers, name="up", activation="relu")
-        self.down = build_product(weights[f"{dense}.wo.weight"], None, dtype, buffers, name="down")
-        self.attention_norm = weights[f"{prefix}0.layer_norm.weight"]
-        self.norm = weights[f"{prefix}1.layer_norm.weight"]
+    def __init__(self, kernels: Kernels, weights: Weights, prefix: str, epsilon: float) -> None:
+        def product(name: str, *linears: str, activation: Activation = "none") -> Product:
+            parts = [weights[f"{prefix}{linear}.weight"] for linear in linears]
+            weight = torch.cat(parts) if len(parts) > 1 else parts[0]
+            return kernels.product(weight, None, name=name, activation=activation)
+
+        def norm(name: str) -> Norm:
+            return Norm(weight=kernels.keep(weights[f"{prefix}{name}.weight"]), epsilon=epsilon)
+
+        self.qkv = product("qkv", *(f"0.SelfAttention.{name}" for name in "qkv"))
+        self.attended = product("attended", "0.SelfAttention.o")
+        self.up = product("up", "1.DenseReluDense.wi", activation="relu")
+        self.down = product("down", "1.DenseReluDense.wo")
+        self.attention_norm = norm("0.layer_norm")
+        self.norm = norm("1.layer_norm")
