@@ -37,11 +37,13 @@ class Metrics:
     """One run's metrics; counted on the driver, so that each unit counts once."""
 
     def __init__(self, job: str) -> None:
-        self._counters = {name: Counter(name, text, tag_keys=("job",)) for name, text in COUNTERS.items()}
-        self._by_label = {name: Counter(name, text, tag_keys=("job", key)) for name, (text, key) in BY_LABEL.items()}
-        self._gauges = {name: Gauge(name, text, tag_keys=("job",)) for name, text in GAUGES.items()}
+        self._counters = {name: Counter(name, text, tag_keys=("embatch_job",)) for name, text in COUNTERS.items()}
+        self._by_label = {
+            name: Counter(name, text, tag_keys=("embatch_job", key)) for name, (text, key) in BY_LABEL.items()
+        }
+        self._gauges = {name: Gauge(name, text, tag_keys=("embatch_job",)) for name, text in GAUGES.items()}
         for metric in (*self._counters.values(), *self._by_label.values(), *self._gauges.values()):
-            metric.set_default_tags({"job": job})
+            metric.set_default_tags({"embatch_job": job})
         self._gauges["embatch_last_commit_time"].set(time.time())
 
     def committed(self, receipt: Receipt) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 TOKEN = secrets.token_hex(16)
-QUICK_DEATHS = {
+QUICK = {
+    "RAY_metrics_report_interval_ms": "1000",
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
@@ -31,10 +32,11 @@ class RayNodes:
 
     def __init__(self) -> None:
         self._temp = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets have short names
-        self._gcs, self._server = free_port(), free_port()
+        self._gcs, self._server, self._metrics = free_port(), free_port(), free_port()
         self._groups: list[subprocess.Popen[bytes]] = []
         head = ["--head", f"--port={self._gcs}", "--num-cpus=0", "--dashboard-host=127.0.0.1"]
-        self._start([*head, f"--dashboard-port={self._server}", f"--temp-dir={self._temp}"])
+        head += [f"--dashboard-port={self._server}", f"--metrics-export-port={self._metrics}"]
+        self._start([*head, f"--temp-dir={self._temp}"])
         self._wait(self._server_answers, Path(self._temp, "node-0.log"))
 
     @property
@@ -44,6 +46,12 @@ class RayNodes:
     @property
     def port(self) -> int:
         return self._server
+
+    def metrics(self) -> str:
+        """What Prometheus would read from the head, where drivers run."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
 
     def environment(self) -> dict[str, str]:
         """What a client needs."""
@@ -68,7 +76,7 @@ class RayNodes:
 
     def _start(self, arguments: list[str]) -> int:
         python = str(Path(sys.executable).parent)
-        environment = {**os.environ, **self.environment(), **QUICK_DEATHS}
+        environment = {**os.environ, **self.environment(), **QUICK}
         environment["PATH"] = f"{python}:{environment['PATH']}"  # where drivers look for `python`
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory=100000000"]
         log = Path(self._temp, f"node-{len(self._groups)}.log")
