@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 import traceback
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,12 +23,28 @@ EPILOG = (
 
 app = typer.Typer(
     name="embatch",
-    help="Turn sharded text corpora into sharded embeddings; never lose, repeat or mislabel a row.",
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.write(version("embatch"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn sharded text corpora into sharded embeddings; never lose, repeat or mislabel a row."""
+
+
 app.command("run")(run.run)
 app.command("doctor")(doctor.doctor)
 app.command("plan")(plan.plan)
@@ -49,7 +66,8 @@ def main() -> NoReturn:
     try:
         code = app(standalone_mode=False) or 0  # what `typer.Exit` was raised with
     except typer.TyperException as error:
-        code = _fail(ConfigError("command line", f"{error.format_message()}; see embatch --help"))
+        reason = error.format_message()  # none where the help was shown in place of it
+        code = _fail(ConfigError("command line", f"{reason}; see embatch --help")) if reason else ConfigError.exit_code
     except typer.Abort:
         code = _fail(InterruptedRunError("interrupted"))
     except PipelineError as error:
