@@ -28,6 +28,21 @@ output:
   uri: s3://embeddings/msdocs/
 ```
 
+A job that runs once a day has `{ds}` where its days differ, in `input.uri`, `output.uri` and `name`, and nowhere else
+(in `input.text` braces name columns):
+
+```yaml
+name: docs-{ds}
+input:
+  uri: s3://corpora/docs/dt={ds}/
+output:
+  uri: s3://embeddings/docs/dt={ds}/
+```
+
+`embatch run job.yaml --ds 2026-11-24` puts the day there before the job is checked, so that the plan records the
+places themselves. `{ds}` without `--ds` is refused, and so is `--ds` without `{ds}` (exit 2). More on
+[schedulers](schedulers.md).
+
 Unknown keys are refused with their path and the nearest valid key. Files above 1 MiB, duplicate keys, more than 16
 YAML aliases and Python tags are refused. Credentials never stand in a job file or a URI: set them in the
 environment (for S3 the usual AWS variables, roles or files; `AWS_ENDPOINT_URL` for other stores).

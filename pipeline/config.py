@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -21,6 +22,8 @@ KeepType = Literal["string", "int32", "int64", "float32", "float64", "bool"]
 Count = Annotated[int, Field(gt=0, strict=True)]
 """A number of something; strict, as `true` would else be 1."""
 Text = Annotated[str, Field(min_length=1)]
+_NAME_IN_A_FILE = {"pattern": r"^([A-Za-z0-9]|\{ds\})([A-Za-z0-9._-]|\{ds\}){0,62}$"}
+"""For editors, which see the name before the day is put into it."""
 
 _DURATION = re.compile("([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
 _CONTAINER_PROTOCOLS = ("abfs", "abfss", "wasb", "wasbs", "adl")
@@ -37,7 +40,7 @@ class InputConfig(Section):
     """Where the corpus is and which columns matter."""
 
     uri: Text
-    """File, folder or glob of Parquet or JSON Lines (plain, gzip or zstd), on any fsspec protocol."""
+    """File, folder or glob of Parquet or JSON Lines (plain, gzip or zstd), on any fsspec protocol; `{ds}`: the day."""
     format: Literal["auto", "parquet", "jsonl"] = "auto"
     """`auto` goes by the suffix: .parquet, .pq, .jsonl, .ndjson, and .gz or .zst after them."""
     text: Text = "text"
@@ -138,7 +141,7 @@ class OutputConfig(Section):
     """Where the shards go and how large they are."""
 
     uri: Text
-    """Local folder or `s3://` prefix of this job alone."""
+    """Local folder or `s3://` prefix of this job alone; `{ds}`: the day."""
     unit_rows: Count | Literal["auto"] = "auto"
     """Rows a unit (one shard each); `auto` is a static function of model and device."""
     unit_bytes: Annotated[int, Field(ge=1024, strict=True)] = 64 << 20
@@ -235,8 +238,10 @@ class JobConfig(Section):
 
     version: Literal[1] = 1
     """Of the job file's format."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "embatch"
-    """For people; not part of the output's identity."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", json_schema_extra=_NAME_IN_A_FILE)] = (
+        "embatch"
+    )
+    """For people; not part of the output's identity; `{ds}`: the day."""
     input: InputConfig
     encoder: EncoderConfig
     output: OutputConfig
@@ -245,13 +250,14 @@ class JobConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
 
 
-def load_job(path: Path | None, overrides: Sequence[str] = ()) -> JobConfig:
-    """Read a job file and apply `section.key=value` overrides.
+def load_job(path: Path | None, overrides: Sequence[str] = (), day: date | None = None) -> JobConfig:
+    """Read a job file, apply `section.key=value` overrides, and put the day for `{ds}`.
 
     Raises:
-        ConfigError: the file cannot be read or parsed, or a key is unknown or has a wrong value.
+        ConfigError: the file cannot be read or parsed, a key is unknown or has a wrong value, or one of `{ds}` and
+            the day is there without the other.
     """
-    return parse_job(read_values(path, overrides))
+    return parse_job(read_values(path, overrides, day))
 
 
 def parse_job(values: Mapping[str, Any]) -> JobConfig:

@@ -1,4 +1,4 @@
-"""A job file and its overrides as plain values: YAML, and nothing of it that could harm.
+"""A job file and its overrides as plain values: YAML, and nothing of it that could harm; `{ds}` filled with a day.
 
 What the values mean is decided in `config`.
 """
@@ -6,7 +6,8 @@ What the values mean is decided in `config`.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,22 @@ USER_INFO = re.compile(r"([A-Za-z0-9+.-]{1,32})://([^/?#]*)@")
 """Protocol and user part of each URI in a text; bounded, as the text may be long."""
 
 
-def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a job file and set what `section.key=value` overrides say.
+DAY = "{ds}"
+"""The day of a run, as Airflow calls it, in the keys below; elsewhere it is a column or plain text."""
+DAILY_KEYS = ("name", "input.uri", "output.uri")
+
+
+def read_values(path: Path | None, overrides: Sequence[str] = (), day: date | None = None) -> dict[str, Any]:
+    """Read a job file, set what `section.key=value` overrides say, and put the day for `{ds}`.
 
     Raises:
-        ConfigError: the file cannot be read or is not YAML of our kind, or an override is malformed.
+        ConfigError: the file cannot be read or is not YAML of our kind, an override is malformed, or one of
+            `{ds}` and the day is there without the other.
     """
     values = _read_file(path) if path is not None else {}
     for override in overrides:
         _apply_override(values, override)
+    _set_day(values, day)
     return values
 
 
@@ -67,6 +75,26 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(key, f"{part!r} is not a section")
     values[last] = _parse(key, text)
+
+
+def _set_day(values: dict[str, Any], day: date | None) -> None:
+    daily = list(_daily(values))
+    if day is None and daily:
+        path, place, key = daily[0]
+        raise ConfigError(path, f"{shown(place[key])} is of one day among many; name it, as --ds 2026-11-24")
+    if day is not None and not daily:
+        raise ConfigError("--ds", f"no {DAY} stands in {', '.join(DAILY_KEYS)}: the job would be the same on any day")
+    for _, place, key in daily:
+        place[key] = place[key].replace(DAY, str(day))
+
+
+def _daily(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield each key that has `{ds}`: its path, the section it is in, and its name there."""
+    for path in DAILY_KEYS:
+        section, _, key = path.rpartition(".")
+        place = values.get(section) if section else values
+        if isinstance(place, dict) and isinstance(text := place.get(key), str) and DAY in text:
+            yield path, place, key
 
 
 def _parse(where: str, text: str) -> Any:

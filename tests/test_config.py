@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -211,6 +212,15 @@ def test_kept_columns_are_a_list_or_typed(keep, types):
 def test_overrides_are_set_before_the_job_is_checked():
     job = load_job(None, ["input.uri=a", "encoder.model=hashing:4", "output.uri=b", "input.limit=5", "input.keep=[x]"])
     assert (job.input.limit, job.input.keep) == (5, ("x",))
+
+
+def test_published_schema_takes_a_job_before_its_day_is_put_in():
+    schema = {**JobConfig.model_json_schema(), "required": ["name"]}
+    for name in ("docs", "docs-{ds}", "{ds}"):
+        jsonschema.validate({"name": name}, schema)
+    for name in ("docs-{date}", "-{ds}", ""):
+        with pytest.raises(jsonschema.ValidationError, match="does not match"):
+            jsonschema.validate({"name": name}, schema)
 
 
 def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,43 @@ def test_values_are_shown_short_and_without_credentials():
     assert shown("s3://user:secret@bucket/a and gs://token@b") == "'s3://***@bucket/a and gs://***@b'"
     assert shown({"uri": "s3://user:secret@bucket"}) == "{'uri': 's3://***@bucket'}"
     assert len(shown("x" * 10_000)) == 201
+
+
+DAILY = """\
+name: docs-{ds}
+input:
+  uri: s3://corpora/dt={ds}/part-{ds}.parquet
+  text: "{ds}: {title}"
+output:
+  uri: s3://vectors/{ds}/
+"""
+
+
+def test_day_is_put_into_name_and_places_and_nowhere_else(job_file):
+    job_file.write_text(DAILY)
+    assert read_values(job_file, day=date(2026, 11, 4)) == {
+        "name": "docs-2026-11-04",
+        "input": {"uri": "s3://corpora/dt=2026-11-04/part-2026-11-04.parquet", "text": "{ds}: {title}"},
+        "output": {"uri": "s3://vectors/2026-11-04/"},
+    }
+
+
+def test_day_is_put_into_overrides_too(job_file):
+    values = read_values(job_file, ["output.uri=out/{ds}"], date(2026, 11, 24))
+    assert (values["input"]["uri"], values["output"]["uri"]) == ("corpus/", "out/2026-11-24")
+
+
+def test_daily_job_without_its_day_is_refused_by_the_key(job_file):
+    job_file.write_text(DAILY)
+    assert refusal(job_file) == "name: 'docs-{ds}' is of one day among many; name it, as --ds 2026-11-24"
+    assert refusal(job_file, "name=docs").startswith("input.uri: 's3://corpora/dt={ds}/part-{ds}.parquet' is of one")
+
+
+def test_daily_job_does_not_show_credentials_when_it_is_refused():
+    assert "secret" not in refusal(None, "output.uri=s3://user:secret@bucket/{ds}")
+
+
+@pytest.mark.parametrize("overrides", [[], ["input.text='{ds}'"], ["input.uri=['{ds}']"], ["input=corpus/{ds}"]])
+def test_day_for_a_job_that_is_the_same_every_day_is_refused(job_file, overrides):
+    with pytest.raises(ConfigError, match=r"--ds: no {ds} stands in name, input\.uri, output\.uri"):
+        read_values(job_file, overrides, date(2026, 11, 24))

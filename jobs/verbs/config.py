@@ -38,12 +38,13 @@ def show(
     input_: arguments.Input = None,
     output: arguments.Output = None,
     model: arguments.Model = None,
+    ds: arguments.Day = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Print the job with overrides applied and every default filled in.
 
     embatch config show job.yaml --set encoder.dtype=float32
     """
-    values = arguments.load(job, set_, (input_, output), model).model_dump(mode="json")
+    values = arguments.load(job, set_, (input_, output), model, ds).model_dump(mode="json")
     text = json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     console.write(text.rstrip())

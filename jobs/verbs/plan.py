@@ -13,6 +13,7 @@ def plan(
     input_: arguments.Input = None,
     output: arguments.Output = None,
     model: arguments.Model = None,
+    ds: arguments.Day = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show files, rows, units and bytes, and what is already committed. Writes nothing.
@@ -22,7 +23,7 @@ def plan(
     embatch plan job.yaml --json | jq .units
     """
     console.own_stdout()
-    config = arguments.load(job, set_, (input_, output), model)
+    config = arguments.load(job, set_, (input_, output), model, ds)
     from pipeline.planning import preview  # reads the model's and the corpus' files
 
     found = preview(config)

@@ -20,6 +20,7 @@ def run(
     input_: arguments.Input = None,
     output: arguments.Output = None,
     model: arguments.Model = None,
+    ds: arguments.Day = None,
     *,
     takeover: Annotated[bool, typer.Option(help="Take the output over from a run that is alive.")] = False,
     single_writer: Annotated[
@@ -40,7 +41,7 @@ def run(
         embatch run --input corpus/ --output vectors/ --model thenlper/gte-small
     """
     console.own_stdout()
-    config = arguments.load(job, set_, (input_, output), model)
+    config = arguments.load(job, set_, (input_, output), model, ds)
     from pipeline.job import RunOptions  # reads no corpus and starts no Ray before the keys are known to be right
     from pipeline.job import run as run_job
     from pipeline.stopping import Stop

@@ -34,6 +34,7 @@ def tune(
     input_: Annotated[
         str | None, typer.Option("--input", metavar="URI", help="Measure on texts of this corpus, as a job reads it.")
     ] = None,
+    ds: arguments.Day = None,
     *,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="What to measure on; auto takes the job's.")
@@ -52,7 +53,7 @@ def tune(
         embatch tune thenlper/gte-small --input corpus/ --set input.text=body --set encoder.dtype=float32
     """
     console.own_stdout()
-    config = _job(model, set_, input_, device)
+    config = _job(model, set_, input_, device, ds)
     from pipeline.encoders import precision, tuning  # torch is loaded by the replicas only
 
     detected = precision.detect(config.cluster.device)
@@ -70,12 +71,12 @@ def tune(
         show(found)
 
 
-def _job(target: str, overrides: list[str] | None, input_: str | None, device: str) -> JobConfig:
+def _job(target: str, overrides: list[str] | None, input_: str | None, device: str, ds: str | None) -> JobConfig:
     """Build a job around the model, or read it; a tuning needs neither input nor output."""
     device_key = [] if device == "auto" else [f"cluster.device={device}"]
     if target.endswith((".yaml", ".yml")):
-        return arguments.load(Path(target), [*(overrides or ()), *device_key], (input_, None), None)
-    return arguments.load(None, [*(overrides or ()), *device_key], (input_ or NO_INPUT, NO_INPUT), target)
+        return arguments.load(Path(target), [*(overrides or ()), *device_key], (input_, None), None, ds)
+    return arguments.load(None, [*(overrides or ()), *device_key], (input_ or NO_INPUT, NO_INPUT), target, ds)
 
 
 def _first_rows(config: JobConfig, device: Device) -> tuple[PreparedTexts, Sample]:

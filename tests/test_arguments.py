@@ -1,0 +1,33 @@
+"""Options become a job, or are refused by their name."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from jobs.arguments import day, load
+from pipeline.exceptions import ConfigError
+
+URIS = ("corpus/{ds}/", "vectors/{ds}/")
+
+
+def test_day_goes_where_the_options_leave_a_place_for_it():
+    job = load(None, ["name=docs-{ds}"], URIS, "hashing:8", "2026-11-24")
+    assert (job.name, job.input.uri, job.output.uri) == ("docs-2026-11-24", "corpus/2026-11-24/", "vectors/2026-11-24/")
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "2026-02-29", "24.11.2026", "2026-11-24T00:00"])
+def test_day_that_is_none_is_refused_by_its_option(text):
+    with pytest.raises(ConfigError, match=f"--from: {text!r} is not a day; write it as 2026-11-24"):
+        day("--from", text)
+
+
+@pytest.mark.parametrize("text", ["20261124", "2026-W48-2"])
+def test_day_in_another_form_is_refused_with_the_right_one(text):
+    with pytest.raises(ConfigError, match=f"--ds: write {text!r} as 2026-11-24"):
+        day("--ds", text)
+
+
+def test_day_is_a_date():
+    assert day("--ds", "2028-02-29") == date(2028, 2, 29)
