@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobs import console, interrupts
-from jobs.verbs import clean, config, doctor, jobs, plan, run, status, submit, tune, verify
+from jobs.verbs import backfill, clean, config, doctor, jobs, plan, run, status, submit, tune, verify
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 EPILOG = (
@@ -46,6 +46,7 @@ def _options(
 
 
 app.command("run")(run.run)
+app.command("backfill")(backfill.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("plan")(plan.plan)
 app.command("tune")(tune.tune)
