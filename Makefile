@@ -9,12 +9,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_OUTPUT := demo-output
 PEERS := .venv-bench
+AIRFLOW := .venv-airflow
+AIRFLOW_VERSION := 3.3.2
 
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow check fix format-check lint types docs lock bench bench-gpu bench-profile bench-scale \
-	object-store image clean
+.PHONY: help setup demo test test-slow test-airflow check fix format-check lint types docs lock bench bench-gpu \
+	bench-profile bench-scale object-store image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -40,6 +42,16 @@ test: $(READY)  ## run the tests
 
 test-slow: $(READY)  ## run the tests that take minutes
 	$(BIN)/pytest -q -m slow
+
+test-airflow: $(READY) $(AIRFLOW)/.ready  ## run the DAG in a real Airflow, in an environment of its own (minutes)
+	$(BIN)/pytest -q tests/schedulers/test_airflow.py
+
+# in here embatch is its DAG alone, without what it depends on; the command it runs is that of .venv
+$(AIRFLOW)/.ready: $(READY)
+	$(PYTHON) -m venv $(AIRFLOW)
+	$(AIRFLOW)/bin/pip install --quiet --disable-pip-version-check "apache-airflow==$(AIRFLOW_VERSION)"
+	$(AIRFLOW)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
 
 check: format-check lint types test  ## format, lint, types, tests: what has to hold before a commit
 
@@ -103,4 +115,4 @@ lock:  ## resolve requirements.lock and infra/images/requirements.lock again (ne
 	rm .lock-override
 
 clean:  ## remove the environment, caches and the demo's output
-	rm -rf $(VENV) $(PEERS) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(PEERS) $(AIRFLOW) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
