@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jobs.schedulers.exit_codes import should_retry
 from jobs.submission import bundle
 from jobs.submission.following import Write, follow
 from jobs.submission.server import ClusterJob, JobServer
 from pipeline.config import JobConfig
 from pipeline.fingerprint import canonical_json, sha256
 
-WORTH_ANOTHER = (7, 8, 9)
 PAUSE_SECONDS = 10.0
 
 Say = Callable[[str], None]
@@ -60,9 +60,10 @@ def run(server: JobServer, request: Request, tries: int, write: Write, say: Say)
     """
     for attempt in range(1, tries + 1):
         ended = follow(server, start(server, request, say), write)
-        if ended.exit_code not in WORTH_ANOTHER or ended.status == "STOPPED" or attempt == tries:
+        code = ended.exit_code or 0
+        if ended.status == "STOPPED" or not should_retry(code) or attempt == tries:
             break
-        say(f"{ended.id} ended with exit {ended.exit_code}; submitting it again, attempt {attempt + 1} of {tries}")
+        say(f"{ended.id} ended with exit {code}; submitting it again, attempt {attempt + 1} of {tries}")
         time.sleep(PAUSE_SECONDS)
     return ended
 

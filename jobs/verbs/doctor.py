@@ -20,6 +20,7 @@ def doctor(
     input_: arguments.Input = None,
     output: arguments.Output = None,
     model: arguments.Model = None,
+    ds: arguments.Day = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Check versions, disks, device, input, output, clock and model. Exits with the code of the first error.
@@ -35,7 +36,7 @@ def doctor(
     """
     console.own_stdout()
     whole = job or set_ or input_ or model
-    config = arguments.load(job, set_, (input_, output), model) if whole else None
+    config = arguments.load(job, set_, (input_, output), model, ds) if whole else None
     from pipeline.doctor import diagnose  # the libraries it looks at take seconds to import
 
     findings = []

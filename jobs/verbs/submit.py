@@ -27,6 +27,7 @@ def submit(
     input_: arguments.Input = None,
     output: arguments.Output = None,
     model: arguments.Model = None,
+    ds: arguments.Day = None,
     *,
     detach: Annotated[bool, typer.Option("--detach", help="Submit and return; see `embatch jobs`.")] = False,
     check: Annotated[
@@ -48,7 +49,7 @@ def submit(
         embatch submit job.yaml --address http://head:8265 --set cluster.device=cuda
     """
     console.own_stdout()
-    config = arguments.load(job, set_, (input_, output), model)
+    config = arguments.load(job, set_, (input_, output), model, ds)
     from jobs.submission import bundle, submitting  # Ray takes a second to import
     from jobs.submission.server import JobServer
 

@@ -155,6 +155,7 @@ def test_ahead_of_the_time_limit_embatch_is_told_to_stop(slurm, tmp_path):
     assert outcome(process, tmp_path) == (8, ["requeue 17"])
 
 
+@pytest.mark.slow  # two starts of a Ray cluster, a minute each
 @pytest.mark.ray
 @pytest.mark.skipif(not isolated(), reason="no process namespace of its own: `ray stop` would stop every Ray here")
 def test_a_run_on_the_true_ray_stops_in_time_and_the_same_command_ends_it(slurm, tmp_path, job):

@@ -47,6 +47,7 @@ def test_a_night_that_is_interrupted_is_tried_again_to_its_end(daily_job, add_da
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # three runs that are stopped
 def test_a_night_is_tried_no_more_often_than_it_may(daily_job, add_day):
     add_day(YESTERDAY)
     options = ("--set", "limits.unit_attempts=1", "--set", "output.unit_rows=10")
