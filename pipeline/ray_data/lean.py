@@ -15,21 +15,30 @@ STATISTICS = ("register_dataset_to_stats_actor", "update_execution_metrics", "up
 
 @contextmanager
 def without_extras() -> Iterator[None]:
-    """Start Ray's head in this block with the processes that do work only."""
+    """Start Ray's head in this block with the processes that do work only, and its agent with little in it."""
+    from ray._private import utils
     from ray._private.node import Node
 
     def no_dashboard(node: Any, **_: object) -> None:
         node._webui_url = None  # noqa: SLF001 - as the method that is replaced
 
-    replaced = {"start_api_server": no_dashboard, "start_monitor": _nothing, "start_log_monitor": _nothing}
-    originals = {name: getattr(Node, name) for name in replaced}
-    for name, method in replaced.items():
-        setattr(Node, name, method)
+    def not_installed() -> ImportError:
+        return ImportError("left out")  # what `ray[default]` brings, where it is installed
+
+    replaced = {
+        (Node, "start_api_server"): no_dashboard,
+        (Node, "start_monitor"): _nothing,
+        (Node, "start_log_monitor"): _nothing,
+        (utils, "get_dashboard_dependency_error"): not_installed,
+    }
+    originals = {place: getattr(*place) for place in replaced}
+    for place, method in replaced.items():
+        setattr(*place, method)
     try:
         yield
     finally:
-        for name, method in originals.items():
-            setattr(Node, name, method)
+        for place, method in originals.items():
+            setattr(*place, method)
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from pipeline.ray_data import lean
 
 
 def test_ray_still_has_what_a_local_run_leaves_out():
+    from ray._private import utils
     from ray._private.node import Node
     from ray.data._internal.stats import _StatsManager
 
     for name in ("start_api_server", "start_monitor", "start_log_monitor"):
         assert callable(getattr(Node, name))
+    assert callable(utils.get_dashboard_dependency_error)
     assert all(isinstance(_StatsManager.__dict__[name], staticmethod) for name in lean.STATISTICS)
 
 
