@@ -61,6 +61,7 @@ def plenty():
     return Budget(3600, Clock()).share([1])
 
 
+@pytest.mark.slow  # three engines on every cell
 @pytest.mark.timeout(280)
 def test_a_run_measures_every_engine_on_every_cell_and_prints_its_table_last(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}

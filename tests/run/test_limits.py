@@ -80,6 +80,7 @@ def test_sigterm_commits_what_is_in_flight_and_the_same_command_completes(job, j
     assert digest_of(output) == digest_of(undisturbed)
 
 
+@pytest.mark.slow  # a run of its own
 def test_a_second_signal_ends_the_run_at_once(job, job_file, log):
     stopped = begin(job_file, log, FOR_EVER, "--set", "limits.grace_seconds=500")
     stopped.send_signal(signal.SIGTERM)
@@ -113,6 +114,7 @@ def test_what_does_not_finish_in_the_grace_time_is_left_to_the_next_run(job, job
     assert committed(job["output"]["uri"]) == {}
 
 
+@pytest.mark.slow  # a run of its own
 def test_a_worker_lost_in_the_grace_time_is_not_waited_for(job, job_file, log):
     stopped = begin(job_file, log, FOR_EVER, "--set", "limits.grace_seconds=500")
     stopped.send_signal(signal.SIGTERM)
@@ -159,6 +161,7 @@ def test_a_deadline_commits_what_is_in_flight_and_the_next_run_completes(config)
     assert {name: committed(config.output.uri)[name] for name in kept} == kept
 
 
+@pytest.mark.slow  # a run of its own
 def test_a_budget_of_tokens_is_exceeded_by_units_in_flight_only(config):
     limited = with_limits(config, delay_ms=1000, max_tokens=1)
     with pytest.raises(LimitReachedError, match=r"limits\.max_tokens=1 is reached"):

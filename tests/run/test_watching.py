@@ -46,6 +46,7 @@ def test_an_output_without_plan_or_run_is_an_error(embatch, tmp_path):
     assert embatch("status", str(tmp_path), "--watch").returncode == 2
 
 
+@pytest.mark.slow  # a run that takes its time
 def test_a_run_is_followed_from_its_planning_to_its_end(job, job_file):
     output = job["output"]["uri"]
     running = start(job_file, EMBATCH_FAILPOINTS="plan.before_head:sleep=3;encode.start:sleep=4")

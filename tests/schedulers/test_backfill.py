@@ -58,6 +58,7 @@ def test_a_failed_day_ends_it(daily_job, embatch):
     ]
 
 
+@pytest.mark.slow  # several runs, each with a Ray of its own
 @pytest.mark.ray
 def test_a_day_worth_a_retry_ends_it_with_its_own_code(daily_job, add_day, embatch):
     add_day("2026-11-25")
@@ -71,6 +72,7 @@ def test_a_day_worth_a_retry_ends_it_with_its_own_code(daily_job, add_day, embat
     ]
 
 
+@pytest.mark.slow  # several runs, each with a Ray of its own
 @pytest.mark.ray
 def test_a_signal_is_handed_on_to_the_day_under_way(daily_job, add_day, tmp_path):
     add_day("2026-11-24")

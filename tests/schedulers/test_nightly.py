@@ -34,6 +34,7 @@ def start(job: Path, *options: str, **environment: str) -> subprocess.Popen[str]
     )
 
 
+@pytest.mark.slow  # several runs, each with a Ray of its own
 @pytest.mark.ray
 def test_a_night_that_is_interrupted_is_tried_again_to_its_end(daily_job, add_day, tmp_path):
     add_day(YESTERDAY)
@@ -57,6 +58,7 @@ def test_a_night_is_tried_no_more_often_than_it_may(daily_job, add_day):
     assert errors.count("embatch-nightly:") == 1
 
 
+@pytest.mark.slow  # several runs, each with a Ray of its own
 @pytest.mark.ray
 def test_a_night_that_is_told_to_stop_hands_that_on_and_is_not_tried_again(daily_job, add_day, tmp_path):
     add_day(YESTERDAY)

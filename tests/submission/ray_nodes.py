@@ -78,7 +78,9 @@ class RayNodes:
         python = str(Path(sys.executable).parent)
         environment = {**os.environ, **self.environment(), **QUICK}
         environment["PATH"] = f"{python}:{environment['PATH']}"  # where drivers look for `python`
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory=100000000"]
+        # its usual port can be taken by one node of a machine only, and a node without its agent starts no job
+        own = ["--object-store-memory=100000000", f"--dashboard-agent-listen-port={free_port()}"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *own]
         log = Path(self._temp, f"node-{len(self._groups)}.log")
         with log.open("wb") as output:
             group = subprocess.Popen(

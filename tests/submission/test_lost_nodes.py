@@ -21,7 +21,7 @@ from submission.ray_nodes import RayNodes
 from pipeline.checkpoint import manifest
 from pipeline.storage import open_store
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROWS, UNIT_ROWS = 500, 25
 PATIENCE_SECONDS = 240
