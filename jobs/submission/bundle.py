@@ -66,4 +66,6 @@ def _write_metadata(folder: Path) -> None:
     installed = distribution(DISTRIBUTION)
     target = folder / f"{DISTRIBUTION}-{installed.version}.dist-info"
     target.mkdir()
-    (target / "METADATA").write_text(installed.read_text("METADATA") or "", encoding="utf-8")
+    # a checkout has the same under its older name
+    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    (target / "METADATA").write_text(text, encoding="utf-8")

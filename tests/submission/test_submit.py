@@ -27,9 +27,14 @@ SLOW = "encoder.model=hashing:16?delay_ms_per_1000_rows=60000"
 
 @pytest.fixture
 def server(nodes, monkeypatch):
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
     for name, value in nodes.environment().items():
         monkeypatch.setenv(name, value)
-    return JobServer(nodes.address)
+    reset_auth_token_state()  # Ray reads them once a process, and other tests were first
+    yield JobServer(nodes.address)
+    monkeypatch.undo()
+    reset_auth_token_state()
 
 
 def rows_embedded(job_file) -> int:
@@ -168,12 +173,13 @@ def test_a_bundle_runs_without_an_installed_embatch(job_file, tmp_path):
     """The working directory alone must do, with the version that claims record."""
     from jobs.submission.bundle import bundle
 
-    code = "import jobs.cli, pipeline, importlib.metadata as m; print(pipeline.__file__, m.version('embatch'))"
+    code = "import jobs.cli, pipeline; from importlib.metadata import metadata; found = metadata('embatch'); "
+    code += "print(pipeline.__file__, found['Version'], found['Requires-Python'])"
     with bundle(for_cluster(load_job(job_file)), code=True) as folder:
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-        place, version = done.stdout.split()
+        place, version, python = done.stdout.split()
         assert Path(place).parent.parent == folder
         assert load_job(folder / "job.yaml").name == load_job(job_file).name
         assert not (folder / "jobs/demo/corpus").exists()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert version == project["version"]
+    assert (version, python) == (project["version"], project["requires-python"])
