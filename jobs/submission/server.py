@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 import stamina
 
+from jobs.schedulers.exit_codes import ACTIONS, should_retry
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 T = TypeVar("T")
 
-SAFE_CODES = range(2, 12)
-"""What an exit code of the command can be, but for 0 and 1."""
 _LOST = {"JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_START_TIMEOUT", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE"}
 """Ways in which a cluster loses a driver, or never gets to start it."""
 PATIENCE_SECONDS = 300.0
@@ -167,9 +166,11 @@ def exit_code(status: str, driver: int | None, error_type: str | None) -> int | 
         return 0
     if status == "STOPPED" or error_type in _LOST:
         return InterruptedRunError.exit_code
-    if driver is not None and (driver < 0 or driver > 128):
-        return InterruptedRunError.exit_code
-    return driver if driver in SAFE_CODES else PipelineError.exit_code
+    if driver is None:
+        return PipelineError.exit_code
+    if driver in ACTIONS:
+        return driver
+    return InterruptedRunError.exit_code if should_retry(driver) else PipelineError.exit_code
 
 
 def _moment(milliseconds: int | None) -> str | None:
