@@ -28,7 +28,7 @@ ACTIONS = {
     10: Action.SKIP,
     11: Action.ALERT,
 }
-DEAD_LETTERS = 3
+BUG, WRONG, DEAD_LETTERS, INTERRUPTED = 1, 2, 3, 8
 _SIGNALLED = 128
 """A shell says 128 and the signal's number of a process that a signal killed, Python the negative number."""
 
@@ -46,3 +46,10 @@ def action(code: int) -> Action:
 def should_retry(code: int) -> bool:
     """Tell whether the same command is worth running again: it continues where the last one ended."""
     return action(code) is Action.RETRY
+
+
+def within_contract(code: int) -> int:
+    """Return a driver's code if it is one of embatch, else 8 or 1 by whether it is worth running again."""
+    if code in ACTIONS:
+        return code
+    return INTERRUPTED if should_retry(code) else BUG

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import stamina
 
-from jobs.schedulers.exit_codes import ACTIONS, should_retry
+from jobs.schedulers.exit_codes import within_contract
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 T = TypeVar("T")
@@ -168,9 +168,7 @@ def exit_code(status: str, driver: int | None, error_type: str | None) -> int | 
         return InterruptedRunError.exit_code
     if driver is None:
         return PipelineError.exit_code
-    if driver in ACTIONS:
-        return driver
-    return InterruptedRunError.exit_code if should_retry(driver) else PipelineError.exit_code
+    return within_contract(driver)
 
 
 def _moment(milliseconds: int | None) -> str | None:

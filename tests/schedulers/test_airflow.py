@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from samples import ROOT
+from schedulers.kubernetes_api import SUCCEEDED, failed, serve
 
 from jobs.schedulers.exit_codes import ACTIONS
 
@@ -132,3 +133,26 @@ def test_with_an_address_the_job_is_submitted(airflow):
     )
     assert "RETRIES 5" in done.stdout
     assert "SCHEDULE CronDataIntervalTimetable False 1" in done.stdout
+
+
+RAYJOBS = """
+from datetime import UTC, datetime
+from jobs.schedulers.airflow_dag import daily_rayjob
+begin = datetime(2026, 11, 1, tzinfo=UTC)
+docs = daily_rayjob("docs_rayjob", "embatch", start_date=begin, namespace="vectors", server="{server}")
+"""
+
+
+def test_a_day_is_a_rayjob_and_is_made_up_for_after_it_failed(airflow, tmp_path):
+    with serve() as kubernetes:
+        kubernetes.accepted.add(None)
+        server = f"http://127.0.0.1:{kubernetes.server_address[1]}"
+        (tmp_path / "dags/docs_rayjob.py").write_text(RAYJOBS.format(server=server))
+        first, second = "embatch-20261124", "embatch-20261124-2"
+        kubernetes.course |= {first: [failed(9)], second: [SUCCEEDED]}
+        gone = airflow("airflow", "dags", "test", "docs_rayjob", DAYS[0])
+        assert "embatch ended with exit code 9: error: what it was" in gone.stdout
+        assert second not in kubernetes.jobs
+        done = airflow("airflow", "dags", "test", "docs_rayjob", DAYS[0])
+        assert done.returncode == 0, done.stdout
+        assert set(kubernetes.jobs) == {"embatch", first, second}
