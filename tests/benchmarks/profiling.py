@@ -1,7 +1,8 @@
 """Where the time of the packed forward goes on this processor: `make bench-profile`.
 
-One process, one thread, as a replica runs; float32, the demo corpus as it is. CPU seconds of torch's operators, by
-what they are for, and the share of the processor's own matrix-product peak that the whole reaches.
+One process, one thread, as a replica runs; float32, and bfloat16 where the processor multiplies it; the demo corpus as
+it is. CPU seconds of torch's operators, by what they are for, and the share of the processor's own matrix-product peak
+that the whole reaches.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import torch
+from benchmarks.speed import lineup, peak
 from benchmarks.speed.mixes import passages
 from torch.profiler import profile
 
 from pipeline import load_encoder
+from pipeline.encoders import precision
 from pipeline.encoders.registry import build_encoder, build_preparer
 
 TEXTS = 300
@@ -35,21 +37,9 @@ def purpose(operator: str) -> str:
     return next((use for use, parts in PURPOSES.items() if any(part in name for part in parts)), "everything else")
 
 
-def peak_flops_per_s(threads: int = 1) -> float:
-    """Multiply as the up-projection of a base model does; the best of a few."""
-    torch.set_num_threads(threads)
-    x, weight = torch.randn(2048, 768), torch.randn(768, 3072)
-    best = float("inf")
-    for _ in range(7):
-        started = time.process_time()
-        torch.mm(x, weight)
-        best = min(best, time.process_time() - started)
-    return 2 * 2048 * 768 * 3072 / best
-
-
-def show(model: str, texts: list[str]) -> None:
-    """Profile one model and print its table."""
-    spec = load_encoder(model, dtype="float32").spec
+def show(model: str, dtype: str, texts: list[str], peak_flops: float) -> None:
+    """Profile one model in one precision and print its table."""
+    spec = load_encoder(model, dtype=dtype).spec
     encoder, prepared = build_encoder(spec, "cpu", threads=1), build_preparer(spec).prepare(texts)
     encoder.encode(prepared)
     started = time.process_time()
@@ -62,10 +52,8 @@ def show(model: str, texts: list[str]) -> None:
         uses[purpose(row.key)] += row.self_cpu_time_total
     tokens = int(prepared.n_tokens.sum())
     rate = tokens * spec.flops_per_token / seconds
-    print(f"{model}: {tokens:,} tokens, {tokens / seconds:,.0f} tokens/s of one core")
-    print(
-        f"  {rate / 1e9:.0f} GFLOP/s without attention's own, {rate / peak_flops_per_s():.0%} of the peak of products"
-    )
+    print(f"{model}, {dtype}: {tokens:,} tokens, {tokens / seconds:,.0f} tokens/s of one core")
+    print(f"  {rate / 1e9:.0f} GFLOP/s without attention's own, {rate / peak_flops:.0%} of the peak of products")
     for use, spent in uses.most_common():
         print(f"  {use:22} {spent / sum(uses.values()):6.1%}")
 
@@ -73,8 +61,10 @@ def show(model: str, texts: list[str]) -> None:
 def main() -> None:
     """Profile the models named, or the packaged MiniLM."""
     texts = passages(Path(__file__).parents[2] / "jobs/demo/corpus")[:TEXTS]
+    peaks = peak.measure(lineup.dtypes(bf16=precision.detect("cpu").bf16), cores=1)
     for model in sys.argv[1:] or ["packaged:all-MiniLM-L6-v2"]:
-        show(model, texts)
+        for dtype, flops in peaks.items():
+            show(model, dtype, texts, flops)
 
 
 if __name__ == "__main__":
