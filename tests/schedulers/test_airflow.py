@@ -139,7 +139,7 @@ RAYJOBS = """
 from datetime import UTC, datetime
 from jobs.schedulers.airflow_dag import daily_rayjob
 begin = datetime(2026, 11, 1, tzinfo=UTC)
-docs = daily_rayjob("docs_rayjob", "embatch", start_date=begin, namespace="vectors", server="{server}")
+docs = daily_rayjob("docs_rayjob", "embatch", start_date=begin, namespace="vectors", server="{server}", retries=0)
 """
 
 
