@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import traceback
+from enum import StrEnum
 from importlib.metadata import version
 from typing import Annotated, NoReturn
 
@@ -30,6 +30,13 @@ app = typer.Typer(
 )
 
 
+class LogFormat(StrEnum):
+    """How what goes to stderr is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def _show_version(asked: bool) -> None:
     if asked:
         console.write(version("embatch"))
@@ -38,11 +45,17 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar=console.LOG_FORMAT, help="json: one JSON object a line on stderr, with the run's id."),
+    ] = LogFormat.TEXT,
 ) -> None:
     """Turn sharded text corpora into sharded embeddings; never lose, repeat or mislabel a row."""
+    if log_format is LogFormat.JSON:
+        console.log_as_json()
 
 
 app.command("run")(run.run)
@@ -74,16 +87,16 @@ def main() -> NoReturn:
     except PipelineError as error:
         code = _fail(error)
     except Exception as error:
-        traceback.print_exc()
-        code = _fail(PipelineError(f"internal error: {error!r}; please report it with the lines above"))
+        internal = PipelineError(f"internal error: {error!r}; please report it with its traceback")
+        code = _fail(internal, traceback=True)
     sys.exit(code)
 
 
-def _fail(error: PipelineError) -> int:
+def _fail(error: PipelineError, *, traceback: bool = False) -> int:
     if console.wants_json():
         failure = {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
         console.write(json.dumps(failure, ensure_ascii=False))
-    console.error(error)
+    console.error(error, traceback=traceback)
     return error.exit_code
 
 

@@ -1,30 +1,31 @@
-"""What people see: messages on stderr, live progress on a terminal, log lines elsewhere, one JSON object on stdout."""
+"""What people see: messages on stderr, as JSON objects where that was asked for, and results on stdout."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from traceback import format_exc
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline import logs, wording
 from pipeline.exceptions import PipelineError
-from pipeline.telemetry import Listener, Progress
 
-LOG_LINE_SECONDS = 10.0
+LOG_FORMAT = "EMBATCH_LOG_FORMAT"
+"""The environment variable that says how to log; commands that this one starts go by it too."""
 
+logger = logging.getLogger(__name__)
+duration, rounded, size = wording.duration, wording.rounded, wording.size
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _stdout = Console(highlight=False, soft_wrap=True)
 
@@ -51,19 +52,50 @@ def wants_json() -> bool:
     return "--json" in sys.argv
 
 
-def error(failure: PipelineError) -> None:
-    """Say what failed, where, and what to do."""
+def log_as_json() -> None:
+    """Write all that goes to stderr as log lines from now on, each a JSON object."""
+    os.environ[LOG_FORMAT] = "json"
+    logs.to_stderr()
+
+
+def logs_json() -> bool:
+    """Tell whether log lines are JSON objects."""
+    return logs.installed() is not None
+
+
+def bind(facts: Mapping[str, str]) -> None:
+    """Put these into every JSON log line from now on."""
+    if (formatter := logs.installed()) is not None:
+        formatter.bind(facts)
+
+
+def error(failure: PipelineError, *, traceback: bool = False) -> None:
+    """Say what failed, where, and what to do; with the traceback of what is being handled where that is asked for."""
+    if logs_json():
+        facts: dict[str, object] = {"kind": type(failure).__name__, "exit_code": failure.exit_code}
+        if (unit := getattr(failure, "unit", None)) is not None:
+            facts["unit"] = unit
+        logger.error("%s", failure, extra={"facts": facts}, exc_info=traceback)
+        return
+    if traceback:
+        _stderr.file.write(format_exc())
     _stderr.print(f"[bold red]error:[/] {escape(str(failure))} [dim](exit {failure.exit_code})[/]")
 
 
 def warn(message: str) -> None:
     """Say something that does not stop the command."""
-    _stderr.print(f"[yellow]warning:[/] {escape(message)}")
+    if logs_json():
+        logger.warning("%s", message)
+    else:
+        _stderr.print(f"[yellow]warning:[/] {escape(message)}")
 
 
-def note(message: str) -> None:
-    """Say something in passing."""
-    _stderr.print(escape(message))
+def note(message: str, **facts: Any) -> None:
+    """Say something in passing, with facts that only a JSON line shows."""
+    if logs_json():
+        logger.info("%s", message, extra={"facts": facts})
+    else:
+        _stderr.print(escape(message))
 
 
 def passed_on(text: str) -> None:
@@ -72,10 +104,24 @@ def passed_on(text: str) -> None:
     sys.stderr.flush()
 
 
-def result(values: Mapping[str, Any], lines: Sequence[tuple[str, str]], *, as_json: bool, title: str) -> None:
-    """Print the outcome of a command: one JSON object, or a few lines for people."""
+def result(
+    values: Mapping[str, Any],
+    lines: Sequence[tuple[str, str]],
+    *,
+    as_json: bool,
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Print the outcome of a command: one JSON object, or a few lines for people.
+
+    Where logs are JSON, these lines are one of the log instead, with `facts` if there are any: a container's two
+    streams end up in one file.
+    """
     if as_json:
         write(json.dumps(values, ensure_ascii=False))
+        return
+    if logs_json():
+        note(title, **(facts or {name.replace(" ", "_"): value for name, value in lines}))
         return
     _stdout.print(f"[bold]{escape(title)}[/]")
     width = max((len(name) for name, _ in lines), default=0)
@@ -120,114 +166,19 @@ class Redrawn:
             self._last = line
 
 
+def canvas() -> Console | None:
+    """Return stderr where it is a terminal that may be drawn on."""
+    return _stderr if _stderr.is_terminal and not logs_json() else None
+
+
 @contextmanager
 def redrawing() -> Iterator[Redrawn]:
     """Hold a block of lines; a terminal is cleared of it at the end."""
-    if not _stderr.is_terminal:
+    if (terminal := canvas()) is None:
         yield Redrawn(None)
         return
-    with Live(console=_stderr, auto_refresh=False, transient=True) as live:
+    with Live(console=terminal, auto_refresh=False, transient=True) as live:
         yield Redrawn(live)
-
-
-@contextmanager
-def listening() -> Iterator[Listener]:
-    """Show a run: bars on a terminal, a line every ten seconds elsewhere."""
-    if not _stderr.is_terminal:
-        yield LogLines()
-        return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Bar(*columns, console=_stderr) as bar:
-        yield LiveBars(bar)
-
-
-class LiveBars:
-    """Rows as a bar, with rates and the time left."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._task = bar.add_task("starting", total=None, rate="", left="")
-
-    def planned(self, progress: Progress, lost_work_units: int) -> None:
-        """Say what there is to do."""
-        self._bar.console.print(escape(_plan_line(progress, lost_work_units)))
-        self._bar.update(self._task, description="rows", total=progress.rows_total, completed=progress.rows_done)
-
-    def progressed(self, progress: Progress) -> None:
-        """Move the bar."""
-        self._bar.update(
-            self._task,
-            completed=progress.rows_done,
-            rate=f"{progress.rows_per_s:,.0f} rows/s, {progress.tokens_per_s:,.0f} tokens/s",
-            left=f"{duration(progress.left_seconds)} left",
-        )
-
-    def warned(self, message: str) -> None:
-        """Print above the bar."""
-        self._bar.console.print(f"[yellow]warning:[/] {escape(message)}")
-
-
-class LogLines:
-    """One line now and then, for logs."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def planned(self, progress: Progress, lost_work_units: int) -> None:
-        """Say what there is to do."""
-        note(_plan_line(progress, lost_work_units))
-
-    def progressed(self, progress: Progress) -> None:
-        """Print a line when the last one is old enough."""
-        if time.monotonic() - self._last < LOG_LINE_SECONDS:
-            return
-        self._last = time.monotonic()
-        note(
-            f"{progress.units_done:,}/{progress.units_total:,} units, "
-            f"{progress.rows_done:,}/{progress.rows_total:,} rows, {progress.rows_dead:,} dead letters, "
-            f"{progress.rows_per_s:,.0f} rows/s, {progress.tokens_per_s:,.0f} tokens/s, "
-            f"{duration(progress.left_seconds)} left"
-        )
-
-    def warned(self, message: str) -> None:
-        """Print at once."""
-        warn(message)
-
-
-def _plan_line(progress: Progress, lost_work_units: int) -> str:
-    done = f", {progress.units_done:,} units already committed" if progress.units_done else ""
-    work = f"{progress.rows_total:,} rows in {progress.units_total:,} units{done}"
-    return f"{work}; a kill costs at most {lost_work_units} units of work"
-
-
-def duration(seconds: float | None) -> str:
-    """Write seconds as h:mm:ss; a question mark while unknown."""
-    return "?" if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-def size(count: float) -> str:
-    """Write bytes in the unit that fits."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
-
-
-def rounded(count: float) -> str:
-    """Write a number that is an estimate: three digits and k, M, G or T."""
-    for unit in ("", "k", "M", "G"):
-        if abs(count) < 999.5:
-            return f"{count:.3g} {unit}".rstrip()
-        count /= 1000
-    return f"{count:,.0f} T"
 
 
 def counts(by_code: Mapping[str, int]) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline import page, planning, schema
 from pipeline import plan as plans
-from pipeline import planning, schema
 from pipeline.checkpoint import claims, commits, manifest, receipts
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
+from pipeline.course import Course
 from pipeline.encoders import registry
 from pipeline.exceptions import (
     DamagedOutputError,
@@ -56,6 +58,8 @@ class RunOptions:
     """When the command began, on `time.monotonic()`; None: with the call of `run`."""
     stop: Stop | None = None
     """What signal handlers ask to end the run; None: signals are not heard, only limits."""
+    json_logs: bool = False
+    """Whether workers log as JSON objects, as `logs.to_stderr` has this process do."""
 
 
 def run(config: JobConfig, options: RunOptions = RunOptions(), listener: Listener | None = None) -> RunReport:
@@ -81,10 +85,12 @@ class _Run:
         self._warnings: list[str] = []
         self._timing = Timing(started=time.monotonic() if options.started is None else options.started)
         self._stop = options.stop or Stop(config.limits, self._timing.started)
-        self._replicas, self._devices = 0, dict[str, int]()
+        self._replicas, self._course = 0, Course()
         self._head: dict[str, Any] | None = None
+        self._facts = {"run_id": uuid.uuid4().hex, "job": config.name}
 
     def execute(self) -> RunReport:
+        self._listener.identified(self._facts)
         self._plan = plans.load(self._store)
         if self._plan is None:
             self._refuse_foreign_output()
@@ -94,11 +100,13 @@ class _Run:
                 return self._report(None, None)
         if not self._options.single_writer:
             claims.require_create_only(self._store)
-        claim = claims.acquire(self._store, takeover=self._options.takeover)
-        with claims.held(claim, lambda error: asdict(self._report(claim.run, error))):
+        claim = claims.acquire(self._store, owner_id=self._facts["run_id"], takeover=self._options.takeover)
+        with claims.held(claim, lambda error: asdict(self._report(claim.run, error)), page.render):
             if self._plan is None:
                 self._plan = planning.make(self._config)
                 plans.publish(self._store, self._plan)
+            self._facts["plan_id"] = self._plan.plan_id
+            self._listener.identified(self._facts)
             present = self._load_receipts(self._plan)
             if len(self._receipts) < len(self._plan.units):
                 self._stop.look()
@@ -109,7 +117,7 @@ class _Run:
         return self._report(claim.run, None)
 
     def _refuse_foreign_output(self) -> None:
-        ours = ("_job/probe", "_job/runs/", "_job/tmp/", "_job/plan/", "_job/report.json")
+        ours = ("_job/probe", "_job/runs/", "_job/tmp/", "_job/plan/", "_job/report.json", "_job/report.html")
         for stored in self._store.list(""):
             if not stored.key.startswith(ours):
                 raise ForeignOutputError(self._store.uri, stored.key)
@@ -186,19 +194,23 @@ class _Run:
             raise
         finally:
             self._timing.encoding_seconds = time.monotonic() - began
+            self._course.sample(self._timing.elapsed, *tracker.encoded, last=True)
         log.flush()
 
     def _follow(self, event: Event, tracker: Tracker, log: receipts.ReceiptLog, metrics: Metrics) -> None:
         """Take a receipt, and show where the run is."""
         if event.receipt is not None:
-            self._receipts[event.receipt.unit] = event.receipt
-            log.add(event.receipt)
             metrics.committed(event.receipt)
+            receipt = self._course.take(event.receipt)
+            self._receipts[receipt.unit] = receipt
+            log.add(receipt)
             self._timing.last = time.monotonic()
-        self._timing.first, self._devices = event.first, event.devices
+        self._timing.first = event.first
+        self._course.devices, self._course.hosts = event.devices, event.hosts
         tracker.update(event.receipt, event.rows_in_flight, event.tokens_in_flight)
+        self._course.sample(self._timing.elapsed, *tracker.encoded)
         progress = tracker.progress()
-        metrics.stands(progress, sum(self._devices.values()))
+        metrics.stands(progress, sum(event.devices.values()))
         self._listener.progressed(progress)
         if event.warning is not None:
             self._warn(event.warning)
@@ -213,6 +225,7 @@ class _Run:
             device=plan.resolved["device"],
             threads=max(session.cpus // pool.most, 1) if session.local else 1,
             skip_changed=self._options.skip_changed,
+            log=dict(self._facts) if self._options.json_logs else None,
         )
 
     def _finish(self, plan: Plan, present: dict[int, StoredObject]) -> None:
@@ -250,22 +263,30 @@ class _Run:
 
     def _report(self, run_number: int | None, error: BaseException | None) -> RunReport:
         encoded = [receipt for unit, receipt in self._receipts.items() if unit not in self._earlier]
+        started, ended = self._timing.span()
+        units = self._plan.units if self._plan else []
         return RunReport(
             name=self._config.name,
             output=self._store.uri,
             run=run_number,
+            run_id=self._facts["run_id"],
             plan_id=self._plan.plan_id if self._plan else "",
+            started=started,
+            ended=ended,
             complete=self._head is not None and error is None,
             exit_code=exit_code(error),
             error=None if error is None else str(error) or type(error).__name__,
             trial=self._plan.trial if self._plan else False,
             totals=output_totals(list(self._receipts.values()), self._plan),
-            this_run=run_totals(encoded, self._timing, self._replicas),
+            this_run=run_totals(encoded, self._timing, self._replicas, self._course, units),
             content_digest=self._head["content_digest"] if self._head and error is None else None,
             encoder=self._plan.resolved["encoder"] if self._plan else {},
             device=self._plan.resolved["device"] if self._plan else "",
             replicas=self._replicas,
-            devices=self._devices,
+            devices=self._course.devices,
+            hosts=self._course.hosts,
+            versions=claims.versions(),
+            parameters=self._config.model_dump(mode="json"),
             warnings=self._warnings,
         )
 

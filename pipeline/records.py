@@ -127,12 +127,27 @@ class DeadLetter:
 
 
 STARVED, BLOCKED = "idle for a payload", "idle for a commit"
-"""Names in `Receipt.seconds` of what a replica's device waited for before it encoded the unit."""
+"""Names in `Effort.seconds` of what a replica's device waited for before it encoded the unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What it took to make one unit: measured, so no part of the output, and known only to the run that made it.
+
+    `batch_tokens` are tokens in batches of the device, which had room for `batch_room`; `lengths` counts the embedded
+    rows by bin of `token_lengths.BOUNDS`.
+    """
+
+    seconds: dict[str, float]
+    batch_tokens: int
+    batch_room: int
+    lengths: list[int]
+    host: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What one committed unit reports; all but `seconds` can be read back from its shard."""
+    """What one committed unit reports; all but `effort` can be read back from its shard."""
 
     unit: int
     key: str
@@ -148,9 +163,20 @@ class Receipt:
     dead_by_code: dict[str, int] = field(default_factory=dict)
     dead_key: str | None = None
     dead_sha256: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    effort: Effort | None = None
 
     @property
     def rows_dead(self) -> int:
         """Rows set aside, whatever the code."""
         return sum(self.dead_by_code.values())
+
+    def to_json(self) -> str:
+        """Serialize for a row of the dataset."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Read back what `to_json` wrote."""
+        values = json.loads(text)
+        effort = values.pop("effort")
+        return cls(effort=None if effort is None else Effort(**effort), **values)

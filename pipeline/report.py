@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline import token_lengths
 from pipeline.checkpoint import manifest
+from pipeline.course import Course
 from pipeline.encoders import registry
 from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan
-from pipeline.records import BLOCKED, STARVED, Receipt
+from pipeline.records import BLOCKED, STARVED, Receipt, Unit
 from pipeline.telemetry import FirstBatch
 
 BUSY = 0.9
@@ -20,12 +23,18 @@ BUSY = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What a run did. `totals` are of the whole output, `this_run` of what this run encoded itself."""
+    """What a run did. `totals` are of the whole output, `this_run` of what this run encoded itself.
+
+    `parameters` are the job's keys with every default, `versions` those of the driver.
+    """
 
     name: str
     output: str
     run: int | None
+    run_id: str
     plan_id: str
+    started: str
+    ended: str
     complete: bool
     exit_code: int
     error: str | None
@@ -38,6 +47,10 @@ class RunReport:
     replicas: int
     devices: dict[str, int]
     """What the replicas ran on, by name, with how many there were."""
+    hosts: dict[str, int]
+    """Where the replicas ran, with how many there were."""
+    versions: dict[str, str]
+    parameters: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -58,6 +71,17 @@ class Timing:
     encoding_seconds: float = 0.0
 
     @property
+    def elapsed(self) -> float:
+        """Seconds from the command to the present."""
+        return time.monotonic() - self.started
+
+    def span(self) -> tuple[str, str]:
+        """Return when the command began and the present, as ISO times."""
+        now = datetime.now(UTC)
+        began = now - timedelta(seconds=self.elapsed)
+        return began.isoformat(timespec="seconds"), now.isoformat(timespec="seconds")
+
+    @property
     def startup(self) -> float | None:
         """Seconds from the command to the first text encoded."""
         return None if self.first is None else max(self.first.at - self.started, 0.0)
@@ -68,23 +92,29 @@ class Timing:
         return 0.0 if self.first is None else max(self.last - self.first.at, 0.0)
 
 
-def run_totals(encoded: Sequence[Receipt], timing: Timing, replicas: int) -> dict[str, Any]:
-    """Sum up what one run encoded itself.
+def run_totals(
+    encoded: Sequence[Receipt], timing: Timing, replicas: int, course: Course, units: Sequence[Unit]
+) -> dict[str, Any]:
+    """Sum up what one run encoded itself, and how it went; `units` are those of the plan.
 
     Stage seconds add up over replicas. Steady rates are of what came after the first batch, so without start-up;
     0 where nothing did.
     """
     totals = manifest.total(encoded)
-    names = sorted({name for receipt in encoded for name in receipt.seconds})
-    stages = {name: round(sum(receipt.seconds.get(name, 0.0) for receipt in encoded), 2) for name in names}
+    stages = {name: round(seconds, 2) for name, seconds in sorted(course.stage_seconds.items())}
     first, startup = timing.first, timing.startup
     available = timing.steady * replicas
     busy = min(stages.get("encode", 0.0) / available, 1.0) if available else None
     return {
         "units": totals.units,
         "rows": totals.rows_in,
+        "rows_ok": totals.rows_ok,
+        "rows_dead": totals.rows_dead,
+        "dead_by_code": totals.dead_by_code,
         "tokens": totals.tokens,
-        "seconds": round(time.monotonic() - timing.started, 2),
+        "truncated": totals.truncated,
+        "size_bytes": totals.size_bytes,
+        "seconds": round(timing.elapsed, 2),
         "startup_seconds": None if startup is None else round(startup, 2),
         "encoding_seconds": round(timing.encoding_seconds, 2),
         "rows_per_s": _rate(totals.rows_in, timing.encoding_seconds),
@@ -94,6 +124,14 @@ def run_totals(encoded: Sequence[Receipt], timing: Timing, replicas: int) -> dic
         "stage_seconds": stages,
         "replicas_busy": None if busy is None else round(busy, 3),
         "bottleneck": _bottleneck(stages, timing, busy),
+        "batch_fill": None if course.batch_fill is None else round(course.batch_fill, 4),
+        "token_lengths": [asdict(found) for found in token_lengths.bins(course.lengths)],
+        "throughput": {
+            "seconds": [round(sample.seconds, 2) for sample in course.samples],
+            "rows": [sample.rows for sample in course.samples],
+            "tokens": [sample.tokens for sample in course.samples],
+        },
+        "slowest_units": course.slowest(units),
     }
 
 

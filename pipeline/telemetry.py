@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +52,9 @@ def process_start() -> float:
 class Listener(Protocol):
     """Whoever shows a run: the terminal, a log, a test."""
 
+    def identified(self, facts: Mapping[str, str]) -> None:
+        """Learn the run's id and its job's name, and later the plan's id: what a log line of it should carry."""
+
     def planned(self, progress: Progress, lost_work_units: int) -> None:
         """The plan stands; `lost_work_units` are redone at most after a kill."""
 
@@ -63,6 +67,9 @@ class Listener(Protocol):
 
 class Silent:
     """A listener for runs nobody watches."""
+
+    def identified(self, facts: Mapping[str, str]) -> None:
+        """Show nothing."""
 
     def planned(self, progress: Progress, lost_work_units: int) -> None:
         """Show nothing."""

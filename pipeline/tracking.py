@@ -22,6 +22,7 @@ class Tracker:
         self._rows_in_flight = self._tokens_in_flight = 0
         for receipt in done.values():
             self._add(receipt)
+        self._earlier = self._rows, self._tokens
 
     def _add(self, receipt: Receipt) -> None:
         self._units += 1
@@ -35,6 +36,12 @@ class Tracker:
         if receipt is not None:
             self._add(receipt)
         self._rows_in_flight, self._tokens_in_flight = rows_in_flight, tokens_in_flight
+
+    @property
+    def encoded(self) -> tuple[int, int]:
+        """Rows and tokens that this run encoded, those in flight included."""
+        rows, tokens = self._earlier
+        return self._rows + self._rows_in_flight - rows, self._tokens + self._tokens_in_flight - tokens
 
     def progress(self) -> Progress:
         """Return where the run stands now."""

@@ -5,27 +5,18 @@ from __future__ import annotations
 import time
 
 import pytest
+from receipts import receipt, unit
 
-from pipeline.records import BLOCKED, STARVED, Receipt
+from pipeline.course import Course
+from pipeline.records import BLOCKED, STARVED
 from pipeline.report import Timing, run_totals
 from pipeline.telemetry import FirstBatch
 
 
-def receipt(**seconds: float) -> Receipt:
-    return Receipt(
-        unit=0,
-        key="",
-        size_bytes=0,
-        sha256="",
-        content_digest="",
-        rows_in=1100,
-        rows_ok=1100,
-        tokens=11_000,
-        truncated=0,
-        chars=0,
-        chars_lost=0,
-        seconds=seconds,
-    )
+def totals_of(seconds, timing, replicas):
+    course = Course()
+    kept = [course.take(receipt(0, seconds, rows=1100, tokens=11_000))] if seconds else []
+    return run_totals(kept, timing, replicas, course, [unit(0)])
 
 
 def timing(*, startup: float, steady: float) -> Timing:
@@ -44,24 +35,24 @@ def timing(*, startup: float, steady: float) -> Timing:
     ],
 )
 def test_the_bottleneck_is_what_replicas_waited_for(seconds, bottleneck):
-    totals = run_totals([receipt(**seconds)], timing(startup=10, steady=100), replicas=2)
+    totals = totals_of(seconds, timing(startup=10, steady=100), replicas=2)
     assert totals["bottleneck"] == bottleneck
     assert totals["replicas_busy"] == pytest.approx(seconds["encode"] / 200)
 
 
 def test_start_up_is_named_where_it_took_longer_than_the_work():
-    totals = run_totals([receipt(encode=5.0)], timing(startup=10, steady=3), replicas=2)
+    totals = totals_of({"encode": 5.0}, timing(startup=10, steady=3), replicas=2)
     assert totals["bottleneck"] == "start-up"
 
 
 def test_steady_rates_leave_start_up_and_the_first_batch_out():
-    totals = run_totals([receipt(encode=195.0)], timing(startup=10, steady=100), replicas=2)
+    totals = totals_of({"encode": 195.0}, timing(startup=10, steady=100), replicas=2)
     assert totals["startup_seconds"] == pytest.approx(10, abs=0.01)
     assert totals["steady_rows_per_s"] == pytest.approx(10)
     assert totals["steady_tokens_per_s"] == pytest.approx(100)
 
 
 def test_a_run_that_encoded_nothing_names_no_bottleneck():
-    totals = run_totals([], Timing(started=time.monotonic()), replicas=0)
+    totals = totals_of({}, Timing(started=time.monotonic()), replicas=0)
     assert totals["bottleneck"] is None
     assert totals["startup_seconds"] is None

@@ -13,14 +13,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"exceptions"},
-    {"records", "schema", "fingerprint", "batching", "telemetry", "failpoints", "job_file"},
+    {
+        *("records", "schema", "fingerprint", "batching", "telemetry", "failpoints", "job_file", "logs"),
+        *("token_lengths", "wording"),
+    },
     {"config"},
     {"storage", "stopping"},
     {"corpus", "encoders", "shard"},
-    {"checkpoint", "sampling"},
+    {"checkpoint", "sampling", "course"},
     {"plan"},
     {"ray_data"},
-    {"embeddings", "status", "clean", "audit", "report", "tracking", "planning", "doctor"},
+    {"embeddings", "status", "clean", "audit", "report", "tracking", "planning", "doctor", "page"},
     {"job"},
 )
 HEAVY = {
@@ -31,6 +34,7 @@ HEAVY = {
     "typer": {"jobs"},
     "rich": {"jobs"},
     "pydantic": {"pipeline/config.py"},
+    "jinja2": {"pipeline/page"},
 }
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix() for folder in ("pipeline", "jobs") for path in (ROOT / folder).rglob("*.py")
@@ -95,7 +99,7 @@ def test_the_audit_shares_nothing_with_the_writer():
         ("pipeline.encoders.packed.building", ("triton", "transformers")),
         ("pipeline.ray_data.reading", ("torch", "transformers")),
         ("jobs.cli", ("ray", "torch", "transformers", "pandas")),
-        ("pipeline.job", ("pipeline.doctor", "packaging")),
+        ("pipeline.job", ("pipeline.doctor", "packaging", "jinja2")),
     ],
 )
 def test_import_is_light(module, absent):

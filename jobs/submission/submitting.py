@@ -21,12 +21,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to run; `options` go to the verb, and with `code` the embatch of this machine goes along."""
+    """What to run; `options` go to the verb, and with `code` the embatch of this machine goes along.
+
+    `environment` is set for the driver and is no part of which job this is.
+    """
 
     job: JobConfig
     verb: str = "run"
     options: tuple[str, ...] = ()
     code: bool = True
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def stem(self) -> str:
@@ -37,7 +41,8 @@ class Request:
     @property
     def entrypoint(self) -> str:
         """The command of the driver."""
-        return bundle.entrypoint(self.verb, code=self.code, options=self.options)
+        command = bundle.entrypoint(self.verb, code=self.code, options=self.options)
+        return " ".join([*(f"{name}={value}" for name, value in self.environment), command])
 
 
 def start(server: JobServer, request: Request, say: Say) -> str:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import arguments, console, interrupts
+from jobs import arguments, console, interrupts, listeners
 from pipeline.report import RunReport
 from pipeline.telemetry import process_start
 
+_SUMMARY = ("units", "rows_in", "rows_ok", "rows_dead", "tokens", "truncated")
 _STAGES = {"read": "reading and tokenizing", "encode": "encoding", "commit": "committing", "start-up": "start-up"}
 
 
@@ -56,12 +57,14 @@ def run(
         fail_on_empty=fail_on_empty,
         started=started,
         stop=stop,
+        json_logs=console.logs_json(),
     )
     if config.limits.deadline is not None:
         interrupts.after(stop.seconds_left, stop.look)
-    with console.listening() as listener:
+    with listeners.listening() as listener:
         report = run_job(config, options, listener)
-    console.result(asdict(report), _lines(report), as_json=as_json, title=_title(report))
+    facts = {"exit_code": 0, **{key: report.totals[key] for key in _SUMMARY}}
+    console.result(asdict(report), _lines(report), as_json=as_json, title=_title(report), facts=facts)
 
 
 def _title(report: RunReport) -> str:

@@ -55,7 +55,10 @@ def submit(
 
     given = {"--takeover": takeover, "--fail-on-empty": fail_on_empty}
     options = tuple(option for option, wanted in given.items() if wanted)
-    request = submitting.Request(job=bundle.for_cluster(config), options=options, code=not image)
+    environment = ((console.LOG_FORMAT, "json"),) if console.logs_json() else ()
+    request = submitting.Request(
+        job=bundle.for_cluster(config), options=options, code=not image, environment=environment
+    )
     server = JobServer(address)
     examination = replace(request, verb="doctor", options=())
     if check and (found := submitting.run(server, examination, 1, console.passed_on, console.note)).exit_code:

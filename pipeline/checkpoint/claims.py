@@ -33,6 +33,8 @@ FOLDER = "_job/runs"
 PROBE = "_job/probe"
 HEARTBEAT_SECONDS = 10.0
 STALE_HEARTBEATS = 3
+Page = Callable[[dict[str, Any]], str]
+"""Makes the page of a report."""
 _VERSIONED = ("embatch", "ray", "pyarrow", "torch", "transformers", "tokenizers", "fsspec", "s3fs")
 
 
@@ -78,14 +80,21 @@ class Claim:
         if self.lost.is_set():
             raise OutputOwnedError(self._store.uri, str(latest(self._store)))
 
-    def release(self, report: dict[str, Any]) -> None:
-        """Stop the heartbeat and write the run's report, which ends the claim."""
+    def release(self, report: dict[str, Any], page: Page | None = None) -> None:
+        """Stop the heartbeat and write the run's report, which ends the claim; then, if it can be, its page."""
         self._stop.set()
         self._thread.join(timeout=2 * self._interval)
-        data = json.dumps(report, indent=2, ensure_ascii=False).encode()
-        self._store.create(_key(self.run, "report.json"), data)
+        self._close("report.json", json.dumps(report, indent=2, ensure_ascii=False).encode())
+        if page is not None:
+            try:
+                self._close("report.html", page(report).encode())
+            except Exception as error:  # noqa: BLE001 - the run is over and reported: no page is worth its exit code
+                logger.warning("the page of run %d was not written: %r", self.run, error)
+
+    def _close(self, name: str, data: bytes) -> None:
+        self._store.create(_key(self.run, name), data)
         if not self.lost.is_set():
-            self._store.replace("_job/report.json", data)
+            self._store.replace(f"_job/{name}", data)
 
     def _beat(self) -> None:
         beats = 0
@@ -100,8 +109,10 @@ class Claim:
                 logger.warning("heartbeat %d of run %d failed: %s", beats, self.run, error)
 
 
-def acquire(store: Store, *, takeover: bool = False, interval_s: float = HEARTBEAT_SECONDS) -> Claim:
-    """Claim the output for this process.
+def acquire(
+    store: Store, *, owner_id: str | None = None, takeover: bool = False, interval_s: float = HEARTBEAT_SECONDS
+) -> Claim:
+    """Claim the output for this process, under an id that no other claim has; None: one made here.
 
     A finished or dead owner is superseded; a live one only with `takeover`.
 
@@ -111,7 +122,7 @@ def acquire(store: Store, *, takeover: bool = False, interval_s: float = HEARTBE
     last = latest(store)
     if last is not None and not takeover and is_alive(store, last, interval_s):
         raise OutputOwnedError(store.uri, str(last))
-    owner = _this_process(1 if last is None else last.run + 1)
+    owner = _this_process(1 if last is None else last.run + 1, owner_id or uuid.uuid4().hex)
     if not store.create(_key(owner.run, "json"), canonical_json(asdict(owner))):
         winner = latest(store)
         if winner is None or winner.owner != owner.owner:
@@ -172,8 +183,10 @@ def is_alive(store: Store, owner: Owner, interval_s: float = HEARTBEAT_SECONDS) 
 
 
 @contextmanager
-def held(claim: Claim, closing: Callable[[BaseException | None], dict[str, Any]]) -> Iterator[Claim]:
-    """Hold a claim for a block; its report is written however the block ends.
+def held(
+    claim: Claim, closing: Callable[[BaseException | None], dict[str, Any]], page: Page | None = None
+) -> Iterator[Claim]:
+    """Hold a claim for a block; its report and page are written however the block ends.
 
     A report that cannot be written never hides why the block ended.
     """
@@ -181,27 +194,32 @@ def held(claim: Claim, closing: Callable[[BaseException | None], dict[str, Any]]
         yield claim
     except BaseException as error:
         try:
-            claim.release(closing(error))
+            claim.release(closing(error), page)
         except PipelineError as unwritten:
             logger.warning("the report of run %d was not written: %s", claim.run, unwritten)
         raise
-    claim.release(closing(None))
+    claim.release(closing(None), page)
 
 
 def _key(run: int, suffix: str) -> str:
     return f"{FOLDER}/{run:06d}.{suffix}"
 
 
-def _this_process(run: int) -> Owner:
+def versions() -> dict[str, str]:
+    """Return the versions of this process that decide how an output is made."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+
+
+def _this_process(run: int, owner_id: str) -> Owner:
     return Owner(
         run=run,
-        owner=uuid.uuid4().hex,
+        owner=owner_id,
         host=socket.gethostname(),
         boot_id=_boot_id(),
         pid=os.getpid(),
         pid_started=_process_started(os.getpid()),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        versions=versions(),
     )
 
 

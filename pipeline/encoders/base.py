@@ -5,7 +5,7 @@ The preparing half runs in CPU tasks and needs no torch; the encoding half runs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
@@ -16,8 +16,13 @@ import pyarrow as pa
 from pipeline.encoders.prompts import PromptPooling
 
 Vectors = npt.NDArray[np.float32]
-Progress = Callable[[int, int], None]
-"""Called after each batch with the rows and tokens it held."""
+
+
+class Progress(Protocol):
+    """Called after each batch."""
+
+    def __call__(self, rows: int, tokens: int, room: int = 0) -> None:
+        """Take the rows and tokens it held, and the tokens it had room for; 0 where batches are not of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,7 @@ class HashingEncoder:
         values[:, 0] += np.float32(0.5)  # never a zero vector
         time.sleep(_parse(self._spec.model)[1] / 1000 * len(values) / 1000)
         if progress is not None:
-            progress(len(values), int(prepared.n_tokens.sum()))
+            tokens = int(prepared.n_tokens.sum())
+            progress(len(values), tokens, room=tokens)
         vectors: Vectors = values / np.linalg.norm(values, axis=1, keepdims=True)
         return vectors

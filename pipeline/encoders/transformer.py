@@ -70,8 +70,15 @@ class TransformerEncoder:
                 continue
             waiting.popleft()
             if progress is not None:
-                progress(len(rows), int(texts.lengths[rows].sum()))
+                lengths = texts.lengths[rows]
+                progress(len(rows), int(lengths.sum()), room=self._places(lengths, budget))
         return self._feed.fetch(vectors).numpy()
+
+    def _places(self, lengths: npt.NDArray[np.int32], budget: int) -> int:
+        """Return how many tokens a batch of these texts had room for: its budget, or what padding makes of them."""
+        if self._spec.backend == "packed":
+            return max(budget, int(lengths.sum()))  # a text alone may be longer
+        return len(lengths) * int(lengths.max())
 
     def _room(self, count: int) -> Tensor:
         """Make room for a unit's vectors on the device."""

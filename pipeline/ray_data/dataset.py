@@ -6,7 +6,6 @@ lost payloads can always be rebuilt: with both at one CPU a lost node makes the 
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -118,7 +117,7 @@ def _parse(block: pa.Table) -> Iterable[Receipt]:
         if error is not None:
             raise from_json(error)
         if text is not None:  # else it was not to begin any more
-            yield Receipt(**json.loads(text))
+            yield Receipt.from_json(text)
 
 
 def _first_line(error: Exception) -> str:

@@ -42,6 +42,7 @@ class Event:
     tokens_in_flight: int
     first: FirstBatch | None
     devices: dict[str, int]
+    hosts: dict[str, int]
     warning: str | None
 
 
@@ -97,7 +98,7 @@ class _Flight:
 
     def __init__(self, ledger: ray.actor.ActorHandle) -> None:
         self._ledger = ledger
-        self._pulse = Pulse(moves=0, active={}, tokens={}, first=None, devices={}, ended=0, closed=False)
+        self._pulse = Pulse(moves=0, active={}, tokens={}, first=None, devices={}, hosts={}, ended=0, closed=False)
         self._looked = -math.inf
         self._received: set[int] = set()
         self._first: FirstBatch | None = None
@@ -155,6 +156,7 @@ class _Flight:
             tokens_in_flight=sum(self._pulse.tokens[unit] for unit in self.units),
             first=self._first,
             devices=self._pulse.devices,
+            hosts=self._pulse.hosts,
             warning=warning,
         )
 

@@ -5,16 +5,16 @@ A lock holds only the device part, so that one unit's build and commit run under
 
 from __future__ import annotations
 
-import json
+import socket
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import ray
 
-from pipeline import failpoints, shard
+from pipeline import failpoints, logs, shard, token_lengths
 from pipeline.checkpoint.commits import commit, read_receipt
 from pipeline.encoders.base import Vectors
 from pipeline.encoders.precision import device_name
@@ -27,7 +27,7 @@ from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.payload import Payload
 from pipeline.ray_data.reporting import Reporting
 from pipeline.ray_data.sharing import require_output
-from pipeline.records import BLOCKED, STARVED, DeadCode, Receipt, Unit
+from pipeline.records import BLOCKED, STARVED, DeadCode, Effort, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
 
@@ -41,7 +41,8 @@ class EncodeAndCommit:
     """One encoder replica. Called by Ray Data with one row, one unit, at a time from two threads."""
 
     def __init__(self, order: WorkOrder, ledger: ray.actor.ActorHandle) -> None:
-        self._order, self._ledger = order, ledger
+        self._order, self._ledger, self._host = order, ledger, socket.gethostname()
+        logs.follow(order.log)
         self._schema = decode_schema(order.schema)
         self._store = open_store(order.config.output.uri)
         self._failure: PipelineError | None = None
@@ -49,7 +50,8 @@ class EncodeAndCommit:
             require_output(order)
             self._spec = restore(order.encoder)
             self._encoder = build_encoder(self._spec, order.device, order.threads)
-            ledger.joined.remote(ray.get_runtime_context().get_actor_id(), device_name(order.device))
+            replica = ray.get_runtime_context().get_actor_id()
+            ledger.joined.remote(replica, device_name(order.device), self._host)
         except PipelineError as error:
             # an exception here would make Ray try again; this one goes to the driver with the first unit
             self._failure = error
@@ -60,8 +62,9 @@ class EncodeAndCommit:
 
         A unit that may not begin any more has neither receipt nor error.
         """
-        with self._device.call():
-            return self._answer(Unit.from_json(batch.column("unit")[0].as_py()), batch)
+        unit = Unit.from_json(batch.column("unit")[0].as_py())
+        with self._device.call(), logs.of_unit(unit.number):
+            return self._answer(unit, batch)
 
     def _answer(self, unit: Unit, batch: pa.Table) -> pa.Table:
         error, receipt = batch.column("error")[0].as_py(), None
@@ -72,7 +75,7 @@ class EncodeAndCommit:
                 error = to_json(failure)
         if receipt or error:
             self._ledger.end.remote(unit.number)
-        values = [unit.number, json.dumps(asdict(receipt)) if receipt else None, error]
+        values = [unit.number, receipt.to_json() if receipt else None, error]
         return pa.table([pa.array([value]) for value in values], names=RECEIPT_SCHEMA.names).cast(RECEIPT_SCHEMA)
 
     def _unit(self, unit: Unit, batch: pa.Table) -> Receipt | None:
@@ -94,11 +97,13 @@ class EncodeAndCommit:
         with self._device.turn() as idle:
             started = time.perf_counter()
             failpoints.hit("encode.start", unit.number)
-            vectors = self._encoder.encode(work.prepared, Reporting(self._ledger, unit.number))
+            batches = Reporting(self._ledger, unit.number)
+            vectors = self._encoder.encode(work.prepared, batches)
             failpoints.hit("encode.mid", unit.number)
             encoded = time.perf_counter()
         self._check_shape(vectors, len(work.source_row))
-        made = self._build(unit, key, work, vectors)
+        good = _usable(vectors, normalized=self._spec.normalized)
+        made = self._build(unit, key, work, vectors, good)
         receipt = commit(self._store, made, self._order.plan_id)
         seconds = {
             **work.seconds,
@@ -107,15 +112,21 @@ class EncodeAndCommit:
             STARVED: idle.starved,
             BLOCKED: idle.blocked,
         }
-        return replace(receipt, seconds={name: round(value, 4) for name, value in seconds.items()})
+        effort = Effort(
+            seconds={name: round(value, 4) for name, value in seconds.items()},
+            batch_tokens=batches.batch_tokens,
+            batch_room=batches.batch_room,
+            lengths=token_lengths.count(work.prepared.n_tokens[good]),
+            host=self._host,
+        )
+        return replace(receipt, effort=effort)
 
     def _check_shape(self, vectors: Vectors, rows: int) -> None:
         expected = (rows, self._spec.dimension)
         if vectors.shape != expected or vectors.dtype != np.float32:
             raise ModelError(self._spec.model, f"returned {vectors.dtype} {vectors.shape}, not float32 {expected}")
 
-    def _build(self, unit: Unit, key: str, work: Payload, vectors: Vectors) -> shard.Shard:
-        good = _usable(vectors, normalized=self._spec.normalized)
+    def _build(self, unit: Unit, key: str, work: Payload, vectors: Vectors, good: npt.NDArray[np.bool_]) -> shard.Shard:
         table = self._table(unit, work, vectors).filter(pa.array(good))
         info = shard.ShardInfo(
             plan_id=self._order.plan_id,

@@ -15,8 +15,8 @@ class Pulse:
     """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them.
 
     `first` is the run's first batch: seconds since it was encoded, its rows and tokens. `devices` are what the
-    replicas run on, with how many there were on each kind. `ended` counts units whose receipt was sent; `closed` says
-    that no more begin.
+    replicas run on, `hosts` where, with how many there were of each kind and on each host. `ended` counts units whose
+    receipt was sent; `closed` says that no more begin.
     """
 
     moves: int
@@ -24,6 +24,7 @@ class Pulse:
     tokens: dict[int, int]
     first: tuple[float, int, int] | None
     devices: dict[str, int]
+    hosts: dict[str, int]
     ended: int
     closed: bool
 
@@ -39,12 +40,12 @@ class Ledger:
         self._moves = 0
         self._closed = False
         self._first: tuple[float, int, int] | None = None
-        self._devices: dict[str, str] = {}
+        self._replicas: dict[str, tuple[str, str]] = {}
 
-    def joined(self, replica: str, device: str) -> None:
+    def joined(self, replica: str, device: str, host: str) -> None:
         """Note that a replica is loaded; a restarted one keeps its name."""
         self._moves += 1
-        self._devices[replica] = device
+        self._replicas[replica] = device, host
 
     def begin(self, unit: int) -> int:
         """Note that a unit is being encoded; return the number of this attempt, from 1, or 0 where none may begin."""
@@ -89,7 +90,8 @@ class Ledger:
             active=dict(self._rows),
             tokens=dict(self._tokens),
             first=first,
-            devices=dict(Counter(self._devices.values())),
+            devices=dict(Counter(device for device, _ in self._replicas.values())),
+            hosts=dict(Counter(host for _, host in self._replicas.values())),
             ended=len(self._ended),
             closed=self._closed,
         )

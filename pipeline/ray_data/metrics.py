@@ -19,6 +19,8 @@ COUNTERS = {
     "embatch_tokens": "Tokens of embedded rows",
     "embatch_truncated_rows": "Embedded rows of which the end was cut off",
     "embatch_output_bytes": "Bytes of committed shards",
+    "embatch_batch_tokens": "Tokens in batches of the device",
+    "embatch_batch_room": "Tokens that these batches had room for",
 }
 BY_LABEL = {
     "embatch_dead_rows": ("Rows set aside as dead letters", "code"),
@@ -55,11 +57,14 @@ class Metrics:
             "embatch_truncated_rows": receipt.truncated,
             "embatch_output_bytes": receipt.size_bytes,
         }
+        if receipt.effort is not None:
+            counts["embatch_batch_tokens"] = receipt.effort.batch_tokens
+            counts["embatch_batch_room"] = receipt.effort.batch_room
         for name, count in counts.items():
             _add(self._counters[name], count)
         for code, count in receipt.dead_by_code.items():
             _add(self._by_label["embatch_dead_rows"], count, code=code)
-        for stage, seconds in receipt.seconds.items():
+        for stage, seconds in (receipt.effort.seconds if receipt.effort else {}).items():
             _add(self._by_label["embatch_stage_seconds"], seconds, stage=stage)
         self._gauges["embatch_last_commit_time"].set(time.time())
 

@@ -23,3 +23,5 @@ class WorkOrder:
     device: str
     threads: int
     skip_changed: bool
+    log: dict[str, str] | None = None
+    """What workers' log lines carry as JSON objects; None: they are plain."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline import logs
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
 from pipeline.corpus.rows import Collector, DeadRowError
 from pipeline.encoders.base import PreparedTexts, Preparer
@@ -25,13 +26,15 @@ from pipeline.schema import decode_schema, kept_columns
 
 def read_units(batch: pa.Table, order: WorkOrder) -> Iterator[pa.Table]:
     """Yield one row a unit of a read group, in order; the first error ends the group and travels as data."""
+    logs.follow(order.log)
     units = [Unit.from_json(text) for text in batch.column("units")[0].as_py()]
     group = _ReadGroup(order, units)
     for unit in units:
         started = time.perf_counter()
         try:
-            documents = group.read(unit)
-            row = _prepared_row(unit, documents, order, time.perf_counter() - started)
+            with logs.of_unit(unit.number):
+                documents = group.read(unit)
+                row = _prepared_row(unit, documents, order, time.perf_counter() - started)
         except PipelineError as error:
             yield payload.error_row(unit, error)
             return

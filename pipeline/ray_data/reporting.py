@@ -13,14 +13,18 @@ class Reporting:
     """The progress callback of one unit's encoding; what is left at its end is told by its receipt."""
 
     def __init__(self, ledger: ray.actor.ActorHandle, unit: int) -> None:
+        self.batch_tokens = self.batch_room = 0
         self._ledger, self._unit = ledger, unit
         self._rows = self._tokens = 0
         self._told = 0.0
 
-    def __call__(self, rows: int, tokens: int) -> None:
+    def __call__(self, rows: int, tokens: int, room: int = 0) -> None:
         """Take a finished batch."""
         self._rows += rows
         self._tokens += tokens
+        if room:
+            self.batch_tokens += tokens
+            self.batch_room += room
         now = time.monotonic()
         if now - self._told >= INTERVAL_SECONDS:
             self._ledger.advance.remote(self._unit, self._rows, self._tokens)

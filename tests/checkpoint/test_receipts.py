@@ -11,6 +11,7 @@ from pipeline.checkpoint.commits import commit, committed
 from pipeline.checkpoint.entries import from_columns
 from pipeline.checkpoint.receipts import FOLDER, ReceiptLog, load
 from pipeline.exceptions import DamagedOutputError
+from pipeline.records import Effort
 from pipeline.storage import open_store
 
 
@@ -55,8 +56,9 @@ def test_cached_receipt_of_a_unit_without_a_shard_is_passed_over(store, receipts
 
 def test_cached_receipts_are_those_of_the_shards(store, receipts, plan_id):
     log = ReceiptLog(store, run=1, batch=10)
+    effort = Effort(seconds={"encode": 1.5}, batch_tokens=6, batch_room=8, lengths=[0, 0, 2], host="here")
     for receipt in receipts.values():
-        log.add(replace(receipt, seconds={"encode": 1.5}))
+        log.add(replace(receipt, effort=effort))
     log.flush()
 
     cached = from_columns(json.loads(store.read(f"{FOLDER}/000001-000000.json")))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import encoded, start
+from pages import report_and_page
 
 from pipeline.config import parse_job
 from pipeline.exceptions import LimitReachedError
@@ -41,6 +42,18 @@ def committed(output):
     return {path.name: path.read_bytes() for path in Path(output, "data").glob("*.parquet")}
 
 
+def said_as_json(text, output):
+    """Each line is an object that names the run and, once there is one, its plan."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    report = report_of(output)
+    owner = json.loads(Path(output, f"_job/runs/{report['run']:06d}.json").read_text())["owner"]
+    assert {line["run_id"] for line in lines} == {report["run_id"]} == {owner}
+    assert {line["job"] for line in lines} == {"embatch"}
+    assert {line["plan_id"] for line in lines} == {report["plan_id"]}
+    assert "units already committed" in lines[0]["message"]
+    assert lines[0]["units_total"] == 12
+
+
 def units(names):
     return sorted(int(name[5:13]) for name in names)
 
@@ -66,13 +79,22 @@ def test_sigterm_commits_what_is_in_flight_and_the_same_command_completes(job, j
     kept, begun = committed(output), sorted(map(int, encoded(log)))
     assert units(kept) == begun
     assert 0 < len(begun) < 12
-    report = report_of(output)
+    report, page = report_and_page(output)
+    assert "stopped, exit 8" in page.words
     assert (report["complete"], report["exit_code"], report["this_run"]["units"]) == (False, 8, len(begun))
     assert report["error"] == "stopped by SIGTERM; run the same command again to continue"
     assert "units in flight have 25 s to finish" in report["warnings"][0]
 
-    done = embatch("run", str(job_file), "--json", EMBATCH_FAILPOINTS=f"encode.start:append={log}")
+    done = embatch(
+        "--log-format", "json", "run", str(job_file), "--json", EMBATCH_FAILPOINTS=f"encode.start:append={log}"
+    )
     assert done.returncode == 0, done.stderr
+    said_as_json(done.stderr, output)
+    continued, page = report_and_page(output)
+    assert "complete, exit 0" in page.words
+    assert (continued["totals"]["units"], continued["this_run"]["units"]) == (12, 12 - len(begun))
+    assert sum(found["rows"] for found in continued["this_run"]["token_lengths"]) == continued["this_run"]["rows_ok"]
+    assert report_and_page(output, run=1)[0] == report
     assert sorted(map(int, encoded(log))) == list(range(12)), "a unit was encoded twice or never"
     assert {name: committed(output)[name] for name in kept} == kept
     undisturbed = str(Path(output).parent / "undisturbed")
