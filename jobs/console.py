@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from traceback import format_exc
 from typing import Any
 
@@ -156,10 +157,13 @@ class Redrawn:
     def show(self, title: str, done: float, lines: Sequence[tuple[str, str]]) -> None:
         """Show where something is; `done` is a share of 1."""
         if self._live is not None:
+            bar = Table.grid(padding=(0, 1))
+            bar.add_row(ProgressBar(total=1.0, completed=done, width=40), Text(f"{done:.1%}", style="bold"))
             grid = Table.grid(padding=(0, 2))
-            grid.add_row(Text("done", style="dim"), ProgressBar(total=1.0, completed=done, width=40))
+            grid.add_row(Text("done", style="dim"), bar)
             for name, value in lines:
-                grid.add_row(Text(name, style="dim"), Text(value))
+                grid.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+            grid.add_row(Text("looked at", style="dim"), Text(f"{datetime.now().astimezone():%H:%M:%S}"))
             self._live.update(Group(Text(title, style="bold"), grid), refresh=True)
         elif (line := ", ".join(f"{name} {value}" for name, value in lines)) != self._last:
             note(f"{title}: {line}")

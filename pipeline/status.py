@@ -13,7 +13,10 @@ from pipeline.storage import open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputStatus:
-    """Committed of planned. Row counts and rate are exact once complete, else what the last run reported."""
+    """Committed of planned. Dead letters and rates are exact once complete, else what the last run reported.
+
+    `rows_in_flight` are encoded and not committed yet, `left_seconds` an estimate; both of a run that is alive.
+    """
 
     output: str
     plan_id: str
@@ -24,8 +27,11 @@ class OutputStatus:
     units_planned: int
     rows_done: int
     rows_planned: int
+    rows_in_flight: int
     rows_dead: int
     rows_per_s: float
+    tokens_per_s: float
+    left_seconds: float | None
     size_bytes: int
     owner: str | None
     owner_alive: bool
@@ -55,6 +61,9 @@ def status(output_uri: str) -> OutputStatus:
     owner = claims.latest(store)
     beat: dict[str, Any] = (claims.heartbeat(store, owner.run) if owner else None) or {}
     report = claims.report(store, owner.run) if owner else None
+    alive = owner is not None and report is None and claims.is_alive(store, owner)
+    rows_done = head["rows_in"] if head else sum(unit.rows for unit in plan.units if unit.number in present)
+    seen: dict[str, Any] = report["this_run"] if report else beat
     return OutputStatus(
         output=output_uri,
         plan_id=plan.plan_id,
@@ -63,12 +72,15 @@ def status(output_uri: str) -> OutputStatus:
         complete=head is not None,
         units_committed=len(present),
         units_planned=len(plan.units),
-        rows_done=head["rows_in"] if head else sum(unit.rows for unit in plan.units if unit.number in present),
+        rows_done=rows_done,
         rows_planned=plan.rows,
+        rows_in_flight=max(beat.get("rows_done", 0) - rows_done, 0) if alive else 0,
         rows_dead=sum(head["dead_by_code"].values()) if head else beat.get("rows_dead", 0),
-        rows_per_s=report["this_run"]["rows_per_s"] if report else beat.get("rows_per_s", 0.0),
+        rows_per_s=seen.get("rows_per_s", 0.0),
+        tokens_per_s=seen.get("tokens_per_s", 0.0),
+        left_seconds=beat.get("left_seconds") if alive else None,
         size_bytes=sum(stored.size for stored in present.values()),
         owner=None if owner is None else str(owner),
-        owner_alive=owner is not None and report is None and claims.is_alive(store, owner),
+        owner_alive=alive,
         last_error=report["error"] if report else None,
     )

@@ -39,7 +39,8 @@ def _watched(output: str) -> OutputStatus:
             found = read_status(output)
             if found.complete or not found.owner_alive:
                 return found
-            block.show(f"{output}: {_word(found)}", _share(found), _lines(found))
+            seen = (found.rows_done + found.rows_in_flight) / found.rows_planned if found.rows_planned else 1.0
+            block.show(f"{output}: {_word(found)}", seen, _lines(found))
             time.sleep(WATCH_SECONDS)
 
 
@@ -54,17 +55,18 @@ def _share(found: OutputStatus) -> float:
 
 
 def _lines(found: OutputStatus) -> list[tuple[str, str]]:
+    in_flight = f", and {found.rows_in_flight:,} under way" if found.rows_in_flight else ""
+    trial = " (trial)" if found.trial else ""
     lines = [
         ("units", f"{found.units_committed:,} of {found.units_planned:,} committed ({_share(found):.1%})"),
-        ("rows", f"{found.rows_done:,} of {found.rows_planned:,}" + (" (trial)" if found.trial else "")),
+        ("rows", f"{found.rows_done:,} of {found.rows_planned:,} committed{in_flight}{trial}"),
         ("dead letters", f"{found.rows_dead:,}"),
-        ("rate", f"{found.rows_per_s:,.0f} rows/s"),
+        ("rate", f"{found.rows_per_s:,.0f} rows/s, {found.tokens_per_s:,.0f} tokens/s"),
         ("size", console.size(found.size_bytes)),
         ("model", found.model),
         ("owner", (found.owner or "none") + (", alive" if found.owner_alive else "")),
         ("plan id", found.plan_id),
     ]
-    if found.owner_alive and found.rows_per_s:
-        left = (found.rows_planned - found.rows_done) / found.rows_per_s
-        lines.insert(4, ("left", f"about {console.duration(left)}"))
+    if found.left_seconds is not None:
+        lines.insert(4, ("left", f"about {console.duration(found.left_seconds)}"))
     return lines + ([("last error", found.last_error)] if found.last_error else [])

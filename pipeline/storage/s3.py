@@ -7,6 +7,7 @@ Errors of the client are sorted into three kinds: the user's to mend (permission
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -63,14 +64,14 @@ class S3Store:
         the caller reads it back.
         """
         try:
-            self._object("put_object", key, Body=data, IfNoneMatch="*")
+            self._object("put_object", key, Body=data, ContentType=_type(key), IfNoneMatch="*")
         except FileExistsError:
             return False
         return True
 
     def replace(self, key: str, data: bytes) -> None:
         """Put unconditionally."""
-        self._object("put_object", key, Body=data)
+        self._object("put_object", key, Body=data, ContentType=_type(key))
 
     def head(self, key: str) -> StoredObject | None:
         """Describe one object, or None where there is none."""
@@ -130,6 +131,11 @@ def _retried(path: str, request: Callable[[], T]) -> T:
             except _CLIENT_ERRORS as error:
                 raise _classified(path, error) from error
     raise AssertionError  # retry_context returns or raises
+
+
+def _type(key: str) -> str:
+    """Return what a browser should take an object for: a report's page is to be shown, not saved."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"
 
 
 def _classified(path: str, error: Exception) -> Exception:

@@ -226,3 +226,35 @@ def test_a_report_that_cannot_be_written_is_an_error_of_a_run_that_went_well(s3_
 
     with pytest.raises(StorageError), claims.held(claim, lambda error: {}):
         pass
+
+
+def test_a_run_leaves_its_page_beside_its_report(store):
+    claim = claims.acquire(store, interval_s=NEVER)
+
+    with claims.held(claim, lambda error: {"rows": 3}, lambda report: f"<p>{report['rows']} \u2713"):
+        pass
+
+    assert store.read("_job/report.html") == store.read("_job/runs/000001.report.html") == "<p>3 \u2713".encode()
+
+
+def test_a_page_that_cannot_be_made_changes_nothing(store, caplog):
+    claim = claims.acquire(store, interval_s=NEVER)
+
+    with claims.held(claim, lambda error: {"rows": 0}, lambda report: str(1 / report["rows"])):
+        pass
+
+    assert claims.report(store, 1) == {"rows": 0}
+    assert "the page of run 1 was not written: ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.s3
+def test_a_page_that_cannot_be_written_changes_nothing(s3_store, faults, caplog):
+    claim = claims.acquire(s3_store, interval_s=NEVER)
+    refused = faults.inject("status", "PUT", r"report\.html$", status=403)
+
+    with claims.held(claim, lambda error: {"exit_code": 0}, lambda report: "<p>"):
+        pass
+
+    assert refused.fired == 1
+    assert claims.report(s3_store, 1) == {"exit_code": 0}
+    assert "the page of run 1 was not written: ConfigError" in caplog.text

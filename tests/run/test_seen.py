@@ -37,7 +37,7 @@ def seen(tmp_path_factory, ray_cluster):
 
 
 def test_the_page_says_what_the_report_says_and_needs_nothing_else(seen):
-    report, page, job = seen
+    _, page, job = seen
     needs_nothing(page)
     assert EVIL in page.words
     assert "alert(2)" not in page.words

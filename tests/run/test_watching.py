@@ -67,7 +67,7 @@ def test_a_terminal_is_drawn_anew_until_a_run_is_stopped(job, job_file):
     watching = watch(output, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)
     drawn = b""
-    while b"of 300" not in drawn:
+    while b"of 300 committed" not in drawn:
         drawn += os.read(ours, 4096)
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=WAIT_SECONDS)

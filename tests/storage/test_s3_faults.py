@@ -182,3 +182,11 @@ def test_a_folder_made_in_a_console_is_no_object(store, s3_client, bucket):
     s3_client.put_object(Bucket=bucket, Key="jobs/out/", Body=b"")
 
     assert store.list("") == []
+
+
+def test_a_page_is_one_to_a_browser(store, s3_client, bucket):
+    store.create("_job/runs/000001.report.html", b"<p>")
+    store.create("data/part-00000000.parquet", b"PAR1")
+    listed = s3_client.list_objects_v2(Bucket=bucket)["Contents"]
+    types = {it["Key"][-4:]: s3_client.head_object(Bucket=bucket, Key=it["Key"])["ContentType"] for it in listed}
+    assert types["html"] == "text/html"
