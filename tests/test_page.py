@@ -33,7 +33,7 @@ def made_report(*, units: int = 30, samples: int = 90, **values: Any) -> dict[st
     totals = {**this_run, "units_planned": 400, "rows_planned": 4000, "rows_in": this_run["rows"]}
     totals |= {"truncated": 3, "chars": 999, "chars_lost": 99, "tokens_lost_estimate": 9}
     encoder = {"model": "m", "revision": "", "dimension": 4, "dtype": "float32", "backend": "packed"}
-    encoder |= {"backend_reason": None, "max_batch_tokens": 2048, "max_seq_length": 256}
+    encoder |= {"max_batch_tokens": 2048, "max_seq_length": 256}
     fields: dict[str, Any] = {"name": "docs", "output": "s3://out/docs", "run": 1, "run_id": "ab", "plan_id": "cd"}
     fields |= {"started": "2026-11-27T22:00:01+00:00", "ended": "2026-11-27T22:01:22+00:00", "complete": False}
     fields |= {"exit_code": 8, "error": "stopped by SIGTERM", "trial": False, "totals": totals, "this_run": this_run}

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.batching import packed_batches
 from pipeline.encoders import hashing
-from pipeline.encoders.base import PreparedTexts
+from pipeline.encoders.base import PreparedTexts, Progress
 from pipeline.encoders.transformer import TransformerEncoder
 from pipeline.exceptions import ModelError
 
@@ -34,10 +34,11 @@ class SmallDevice:
         return ids.float()[:, None].expand(-1, 4)
 
 
-def encode(capacity: int) -> tuple[np.ndarray, SmallDevice]:
+def encode(capacity: int, backend: str = "packed", progress: Progress | None = None) -> tuple[np.ndarray, SmallDevice]:
     spec = replace(
         hashing.resolve("hashing:4", ""),
         kind="transformer",
+        backend=backend,
         max_batch_tokens=32,
         heads=[{"type": "pooling", "modes": ["max"]}],
     )
@@ -45,7 +46,7 @@ def encode(capacity: int) -> tuple[np.ndarray, SmallDevice]:
     rows = {"n_tokens": pa.array(LENGTHS), "prompt_tokens": pa.array(np.zeros_like(LENGTHS))}
     device = SmallDevice(capacity)
     encoder = TransformerEncoder(spec, device, torch.device("cpu"))
-    return encoder.encode(PreparedTexts(rows=rows, token_ids=pa.array(ids))), device
+    return encoder.encode(PreparedTexts(rows=rows, token_ids=pa.array(ids)), progress), device
 
 
 @pytest.mark.parametrize("capacity", [8, 15, 31, 1000])
@@ -59,6 +60,20 @@ def test_the_budget_stays_halved_and_says_so(caplog):
         _, device = encode(15)
     assert device.sizes == [8, 8, 7, 8, 3]
     assert [record.args[1] for record in caplog.records] == [16, 8]
+
+
+@pytest.mark.parametrize(
+    ("backend", "capacity", "batches"),
+    [
+        ("packed", 1000, [(5, 31, 32), (2, 3, 32)]),
+        ("padded", 1000, [(5, 31, 5 * 8), (2, 3, 2 * 2)]),
+        ("packed", 15, [(1, 8, 8), (1, 8, 8), (1, 7, 8), (2, 8, 8), (2, 3, 8)]),
+    ],
+)
+def test_each_batch_tells_what_it_held_and_had_room_for(backend, capacity, batches):
+    told = []
+    encode(capacity, backend, lambda rows, tokens, room=0: told.append((rows, tokens, room)))
+    assert told == batches
 
 
 def test_a_text_that_fits_nowhere_is_named():
