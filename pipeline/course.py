@@ -71,12 +71,17 @@ class Course:
         return replace(receipt, effort=None)
 
     def sample(self, seconds: float, rows: int, tokens: int, *, last: bool = False) -> None:
-        """Note how far the run is, unless it was noted just before; the `last` time in any case."""
+        """Note how far the run is, unless it was noted just before; the `last` time in any case.
+
+        Counts never go back: between its end and its receipt a unit is in none of them.
+        """
         if self.samples and seconds - self.samples[-1].seconds < self._every and not last:
             return
         if len(self.samples) == SAMPLES:
             self.samples = self.samples[::2]
             self._every *= 2
+        before = self.samples[-1] if self.samples else Sample(seconds=0.0, rows=0, tokens=0)
+        rows, tokens = max(rows, before.rows), max(tokens, before.tokens)
         self.samples.append(Sample(seconds=seconds, rows=rows, tokens=tokens))
 
     @property

@@ -44,6 +44,13 @@ def test_a_second_look_within_a_second_is_no_sample():
     assert [sample.seconds for sample in course.samples] == [0.0, 1.1]
 
 
+def test_counts_never_go_back():
+    course = Course()
+    for second, rows in enumerate((10, 50, 20, 60)):
+        course.sample(float(second), rows, 2 * rows)
+    assert [(sample.rows, sample.tokens) for sample in course.samples] == [(10, 20), (50, 100), (50, 100), (60, 120)]
+
+
 def test_the_slowest_units_are_those_that_worked_longest_with_their_sources():
     course = Course()
     for number in range(50):

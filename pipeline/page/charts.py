@@ -45,8 +45,7 @@ def rates(seconds: Sequence[float], counts: Sequence[int]) -> list[float]:
     for number, now in enumerate(seconds):
         start = bisect.bisect_left(seconds, now - window)
         elapsed = now - seconds[start]
-        # rows in flight that are lost with a worker are taken back
-        found.append(max(counts[number] - counts[start], 0) / elapsed if elapsed else 0.0)
+        found.append((counts[number] - counts[start]) / elapsed if elapsed else 0.0)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.page import charts
 from pipeline.records import BLOCKED, STARVED
-from pipeline.wording import duration, rounded, size
+from pipeline.wording import duration, size
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -21,7 +21,7 @@ MOST = {"warnings": 50, "hosts": 50, "devices": 50}
 ERROR_CHARACTERS = 4000
 _STOPPED = 8
 _DEVICE_STAGES = {"encode": "encoding", STARVED: "waiting for texts", BLOCKED: "waiting for commits"}
-_OTHER_STAGES = {"read": "reading and cleaning", "tokenize": "tokenizing", "commit": "building and committing shards"}
+_OTHER_STAGES = {"read": "reading and cleaning", "tokenize": "tokenizing", "commit": "building and committing"}
 _HELD_UP = {"read": "reading and tokenizing", "encode": "encoding", "commit": "committing", "start-up": "start-up"}
 
 
@@ -58,9 +58,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=_number, duration=duration, size=size, rounded=rounded, share=_share, moment=charts.moment
-    )
+    filters = {"number": _number, "rate": _rate, "share": _share, "size": size}
+    environment.filters.update(filters, duration=duration, moment=charts.moment, day=_day)
     return environment.get_template("report.html.jinja")
 
 
@@ -105,10 +104,18 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
             yield f"{above}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _day(moment: str) -> str:
+    return moment.replace("T", " ").replace("+00:00", " UTC")
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "\N{EN DASH}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
 def _share(part: float | None, whole: float = 1.0) -> str:

@@ -6,8 +6,11 @@ them, so its own start methods are replaced; it is pinned, and `tests/run/test_s
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import Any
 
 STATISTICS = ("register_dataset_to_stats_actor", "update_execution_metrics", "update_iteration_metrics")
@@ -52,6 +55,28 @@ def without_signal_handler() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = original
+
+
+@contextmanager
+def without_notice() -> Iterator[None]:
+    """Start Ray in this block without the line its backend prints for RAY_BACKEND_LOG_LEVEL, by which it is quiet.
+
+    What else is printed comes when the block ends, so that of a log in JSON every line is an object.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with TemporaryFile() as printed:
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            printed.seek(0)
+            for line in printed:
+                if b"RAY_BACKEND_LOG_LEVEL" not in line:
+                    os.write(2, line)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     dataset = threading.Thread(target=importlib.import_module, args=("pipeline.ray_data.driving",), daemon=True)
     dataset.start()
     try:
-        with lean.without_signal_handler():
+        with lean.without_signal_handler(), lean.without_notice():
             if local:
                 _start_local()
             else:
