@@ -158,7 +158,9 @@ class Redrawn:
         """Show where something is; `done` is a share of 1."""
         if self._live is not None:
             bar = Table.grid(padding=(0, 1))
-            bar.add_row(ProgressBar(total=1.0, completed=done, width=40), Text(f"{done:.1%}", style="bold"))
+            # in Rich's own colours a bar that goes well is red
+            drawn = ProgressBar(total=1.0, completed=done, width=40, complete_style="green", finished_style="green")
+            bar.add_row(drawn, Text(f"{done:.1%}", style="bold"))
             grid = Table.grid(padding=(0, 2))
             grid.add_row(Text("done", style="dim"), bar)
             for name, value in lines:
