@@ -105,6 +105,9 @@ class EncoderConfig(Section):
     prompt_pooling: Literal["auto", "include", "exclude", "instructor"] = "auto"
     """Whether pooling sees the prompt's tokens, or leaves them out, or does so by INSTRUCTOR's rule; `auto` goes by
     the model's files, then its name."""
+    brackets: Literal["none", "query", "document"] | None = None
+    """The tokens SGPT was trained with around each text, `[ ]` around a query, `{ }` around a document; must be said
+    for models of that name."""
     pooling: Literal["auto", "mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"] = "auto"
     """`auto` takes the model's own; needed where its folder does not say."""
     max_seq_length: Count | None = None
@@ -112,12 +115,16 @@ class EncoderConfig(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
     backend: Literal["auto", "packed", "padded"] = "auto"
-    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT, MPNet, T5); `padded` runs any model on any
-    device; `auto` is packed where it can be, and the plan records which and why."""
+    """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT, MPNet, T5, ModernBERT, Nomic, EuroBERT,
+    Qwen3); `padded` runs any model on any device; `auto` is packed where it can be, and the plan records which and
+    why."""
     max_batch_tokens: Count | Literal["auto"] = "auto"
     """Tokens a batch, padding included; `auto` is a static default, recorded in the plan."""
     convert_pickle: Annotated[bool, Field(strict=True)] = False
     """Convert weights published only as pickles to safetensors, once a node, in a process of its own."""
+    trust_remote_code: Annotated[bool, Field(strict=True)] = False
+    """Run the code that a model of the hub brings along, in the replicas, with all they may do; `revision` must be a
+    full commit."""
 
     @field_validator("model")
     @classmethod

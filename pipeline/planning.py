@@ -35,7 +35,7 @@ class Preview:
     """What a run of a job would do now.
 
     `sample` is of the first rows, None where there is nothing to do; `tokens_estimate` scales it to all rows.
-    `tokenizing` is None for encoders without tokens.
+    `tokenizing` is None for encoders without tokens. `remote_code` has the files of the model's own code that will run.
     """
 
     plan_id: str
@@ -58,6 +58,8 @@ class Preview:
     device: str
     max_seq_length: int
     prompt: str
+    brackets: str | None
+    remote_code: list[str]
     columns: list[str]
     sample: Sample | None
     tokens_estimate: int | None
@@ -104,6 +106,8 @@ def preview(config: JobConfig) -> Preview:
         device=plan.resolved["device"],
         max_seq_length=encoder["max_seq_length"],
         prompt=encoder["prompt"],
+        brackets=encoder.get("brackets"),
+        remote_code=[name for name in encoder["files"] if name.endswith(".py")] if encoder.get("remote_code") else [],
         columns=[f"{field.name}: {field.type}" for field in plan.schema],
         sample=sample,
         tokens_estimate=round(sample.tokens / sample.rows * plan.rows) if sample else None,

@@ -15,7 +15,18 @@ from pipeline.encoders.precision import detect
 from pipeline.exceptions import ModelError
 
 SPECS = sorted((ROOT / "jobs/specs").glob("*.yaml"))
-NAMES = ["all-minilm-l6-v2", "e5-base-v2", "gte-small", "instructor-large"]
+NAMES = [
+    "all-minilm-l6-v2",
+    "e5-base-v2",
+    "gte-modernbert-base",
+    "gte-small",
+    "instructor-large",
+    "nomic-embed-text-v1.5",
+    "qwen3-embedding-0.6b",
+    "sgpt-bloom-7b1-msmarco",
+]
+TOO_LARGE = "sgpt-bloom-7b1-msmarco"
+"""28 GB of weights."""
 
 
 def example_of(spec: Path) -> dict[str, Any]:
@@ -41,11 +52,12 @@ def test_a_spec_is_a_job_of_a_pinned_model_whose_places_can_be_overridden(spec):
 def test_a_spec_tells_the_example_of_its_card_with_the_prompts_its_family_needs(spec):
     example, encoder = example_of(spec), load_job(spec).encoder
     assert all(0 <= query["first"] < len(example["documents"]) for query in example["queries"])
-    prompted = {bool(text.get("prompt")) for texts in example.values() for text in texts}
+    prompted = {bool(document.get("prompt")) for document in example["documents"]}
     assert prompted == {encoder.prompt is not None}
 
 
 def rank_first(encoder: EncoderConfig, example: dict[str, Any]) -> list[int]:
+    assert encoder.brackets is None, "queries and documents would need a load each"
     spec = registry.resolve(encoder.model_copy(update={"dtype": "float32"}), detect("cpu"))
     preparer, model = registry.build_preparer(spec), registry.build_encoder(spec, "cpu", 1)
     queries, documents = (
@@ -64,7 +76,7 @@ def test_the_example_of_minilm_comes_out_as_its_card_says():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.stem)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.stem != TOO_LARGE], ids=lambda spec: spec.stem)
 def test_the_example_of_a_card_comes_out_where_the_hub_gives_the_model(spec):
     example = example_of(spec)
     try:

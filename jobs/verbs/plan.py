@@ -36,7 +36,12 @@ def plan(
         ("output", f"{config.output.uri}: about {console.size(values['vector_bytes'])} of vectors"),
         ("encoder", f"{values['model']}, {values['dimension']} dimensions, {values['dtype']} on {values['device']}"),
         *([("forward", f"padded: {values['backend_reason']}")] if values["backend_reason"] else []),
-        ("text", f"at most {values['max_seq_length']:,} tokens; prompt {values['prompt']!r}"),
+        *(
+            [("code", f"the model's own runs in the replicas: {', '.join(code)}")]
+            if (code := values["remote_code"])
+            else []
+        ),
+        ("text", f"at most {values['max_seq_length']:,} tokens; {_before(values)}"),
         *_sample_lines(values),
         ("columns", ", ".join(values["columns"])),
         ("plan id", values["plan_id"]),
@@ -44,6 +49,11 @@ def plan(
     if values["ignored"]:
         lines.append(("ignored", f"{len(values['ignored'])} files of other formats, such as {values['ignored'][0]}"))
     console.result(values, lines, as_json=as_json, title=f"{config.name}: plan")
+
+
+def _before(values: dict[str, Any]) -> str:
+    """Say what stands before each text."""
+    return f"brackets of a {values['brackets']}" if values["brackets"] else f"prompt {values['prompt']!r}"
 
 
 def _sample_lines(values: dict[str, Any]) -> list[tuple[str, str]]:

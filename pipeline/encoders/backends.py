@@ -11,8 +11,8 @@ from pipeline.exceptions import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_GPU_DTYPES = {"bert": "float16", "t5": "bfloat16"}
-"""What the GPU kernels compute, by kind of forward: there T5 overflows float16, and for BERT bfloat16 rounds more."""
+_GPU_DTYPES = {"bert": "float16", "t5": "bfloat16", "rotary": "bfloat16"}
+"""What the GPU kernels compute, by kind of forward: for BERT bfloat16 rounds more, the others may overflow float16."""
 _GPU_HEADS = (32, 64, 128)
 """Numbers a head that the GPU kernels are tested with."""
 

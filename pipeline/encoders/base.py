@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.encoders.brackets import Brackets
 from pipeline.encoders.prompts import PromptPooling
 
 Vectors = npt.NDArray[np.float32]
@@ -32,7 +33,7 @@ class EncoderSpec:
     `files` maps each model file to its sha256. `heads` are the modules after the transformer, in
     order. `prompt_pooling` says what pooling does with a prompt's tokens. `dtype` is that of the
     forward, `backend` how it runs, `backend_reason` why padded where that was not asked for; pooling and heads are
-    float32.
+    float32. `brackets` are SGPT's. `remote_code` says that the model's own code runs, whose files are among `files`.
     """
 
     kind: str
@@ -52,11 +53,15 @@ class EncoderSpec:
     flops_per_token: int
     prompt_pooling: PromptPooling = "include"
     backend_reason: str | None = None
+    brackets: Brackets | None = None
+    remote_code: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Return what goes into the plan: everything but where this node keeps the files."""
-        left_out = {"folder"} if self.backend_reason else {"folder", "backend_reason"}
-        return {key: value for key, value in asdict(self).items() if key not in left_out}
+        """Return what goes into the plan: everything but where this node keeps the files, and what is not used."""
+        optional = {"backend_reason", "brackets", "remote_code"}
+        kept = {key: value for key, value in asdict(self).items() if value or key not in optional}
+        kept.pop("folder")
+        return kept
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any], folder: str) -> EncoderSpec:

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.encoders import nomic
 from pipeline.exceptions import ModelError
 
 _SIZES = {
-    "width": ("hidden_size", "d_model", "dim", "n_embd"),
+    "width": ("hidden_size", "d_model", "dim", "n_embd", "n_embed"),
     "layers": ("num_hidden_layers", "num_layers", "n_layers", "n_layer"),
     "inner": ("intermediate_size", "d_ff", "hidden_dim", "n_inner"),
     "heads": ("num_attention_heads", "num_heads", "n_heads", "n_head"),
 }
 """Names that families give the same number."""
+
+
+Packed = Literal["bert", "t5", "rotary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +33,18 @@ class Family:
     `transformers_class` is the class that holds the encoder alone, and `pooler` whether it can leave
     its own unused pooler out. RoBERTa's kin number positions from `reserved_positions`. `bounded` says
     that norms bound the activations, so that float16 never overflows; `packed` names its padding-free forward.
+    `gated` feed-forwards have a third product. `adopted` says that transformers has the very code that published models
+    name as their own. `exact_scores` keeps attention in float32: its scores hold positions that bfloat16 would round.
     """
 
     transformers_class: str = "AutoModel"
     pooler: bool = False
     reserved_positions: int = 0
     bounded: bool = False
-    packed: Literal["bert", "t5"] | None = None
+    packed: Packed | None = None
+    gated: bool = False
+    adopted: bool = False
+    exact_scores: bool = False
 
 
 FAMILIES = {
@@ -46,7 +55,16 @@ FAMILIES = {
     "camembert": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
     "mpnet": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
     "t5": Family(transformers_class="T5EncoderModel", packed="t5"),
+    "modernbert": Family(gated=True, packed="rotary"),
+    "nomic_bert": Family(gated=True, adopted=True, packed="rotary"),
+    "eurobert": Family(gated=True, adopted=True, packed="rotary"),
+    "qwen3": Family(gated=True, packed="rotary"),
+    "bloom": Family(exact_scores=True),
 }
+
+
+_UNBOUNDED = ("t5", "nomic_bert")
+"""Families whose positions are not limited by what their configuration says they were trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +79,7 @@ class Architecture:
     width: int
     positions: int | None
     flops_per_token: int
-    packed: Literal["bert", "t5"] | None
+    packed: Packed | None
     head_width: int | None
 
 
@@ -70,32 +88,36 @@ def family_of(model_type: str) -> Family:
     return FAMILIES.get(model_type, Family())
 
 
-def read_architecture(model: str, config: dict[str, Any]) -> Architecture:
-    """Read a model's sizes from its config.json.
+def read_architecture(model: str, config: dict[str, Any], *, remote_code: bool = False) -> Architecture:
+    """Read a model's sizes from its config.json; with `remote_code` its own code computes it.
 
     Raises:
         ModelError: the architecture is not one that can run, or brings its own code.
     """
     model_type = str(config.get("model_type"))
-    _refuse_unfit(model, model_type, config)
+    if not remote_code:
+        _refuse_unfit(model, model_type, config)
     width = _size(config, "width")
     if width is None:
         raise ModelError(model, f"architecture {model_type!r} does not say how wide its vectors are")
-    positions = None if model_type == "t5" else config.get("max_position_embeddings")
+    positions = None if model_type in _UNBOUNDED else config.get("max_position_embeddings")
     return Architecture(
         model_type=model_type,
         width=width,
         positions=positions - family_of(model_type).reserved_positions if positions else None,
         flops_per_token=_flops_per_token(config, width),
-        packed=family_of(model_type).packed if _packs(model_type, config) else None,
+        packed=family_of(model_type).packed if not remote_code and _packs(model_type, config) else None,
         head_width=_head_width(config, width),
     )
 
 
 def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
-    if config.get("auto_map"):
+    if config.get("auto_map") and not family_of(model_type).adopted:
         named = config["auto_map"]
-        raise ModelError(model, f"its config.json names code of its own ({named}); embatch runs no code of models")
+        reason = "runs only by encoder.trust_remote_code and a pinned commit, if you trust it with your machines"
+        raise ModelError(model, f"its config.json names code of its own ({named}), which {reason}")
+    if nomic.is_published(config):
+        nomic.refuse_unfit(model, config)
     if model_type not in FAMILIES and not _in_transformers(model_type):
         raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")
     if config.get("is_encoder_decoder") and model_type != "t5":
@@ -112,14 +134,25 @@ def _packs(model_type: str, config: dict[str, Any]) -> bool:
     kind = family_of(model_type).packed
     if kind == "t5":
         return str(config.get("feed_forward_proj", "relu")) == "relu"
+    if kind == "rotary":
+        return _is_plainly_rotary(config)
     exact_gelu = (config.get("hidden_act") or config.get("activation") or "gelu") == "gelu"
     # MPNet's own code knows no other number of buckets
     return kind is not None and exact_gelu and config.get("relative_attention_num_buckets", 32) == 32
 
 
+def _is_plainly_rotary(config: dict[str, Any]) -> bool:
+    """Tell whether a token's rotation depends on its place alone, and its direction on the family alone."""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kinds = scaling if any(isinstance(value, dict) for value in scaling.values()) else {"": scaling}
+    rotations = {(kind or {}).get("rope_type", (kind or {}).get("type", "default")) for kind in kinds.values()}
+    plain = rotations <= {"default", "linear", "llama3"} and not config.get("rotary_scaling_factor")
+    return plain and "is_causal" not in config and not config.get("use_bidirectional_attention")
+
+
 def _head_width(config: dict[str, Any], width: int) -> int | None:
     heads = _size(config, "heads")
-    return int(config.get("d_kv", 0)) or width // heads if heads else None
+    return int(config.get("d_kv") or config.get("head_dim") or 0) or width // heads if heads else None
 
 
 def _in_transformers(model_type: str) -> bool:
@@ -139,5 +172,6 @@ def _flops_per_token(config: dict[str, Any], width: int) -> int:
     layers = _size(config, "layers") or 1
     attention = config.get("d_kv", 0) * (_size(config, "heads") or 0) or width
     wide = _size(config, "inner") or 4 * width
-    products = 3 if str(config.get("feed_forward_proj", "")).startswith("gated") else 2
+    gated = str(config.get("feed_forward_proj", "")).startswith("gated")
+    products = 3 if gated or family_of(str(config.get("model_type"))).gated else 2
     return 2 * layers * (4 * width * attention + products * width * wide)

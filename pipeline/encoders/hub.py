@@ -34,8 +34,8 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def resolve(model: str, revision: str | None, *, pickles: bool) -> Path:
-    """Pin a revision to its commit and bring what is missing of its files to this node.
+def resolve(model: str, revision: str | None, *, pickles: bool, code: bool = False) -> Path:
+    """Pin a revision to its commit and bring what is missing of its files to this node, with `code` its code too.
 
     Returns:
         The snapshot folder in the hub's cache, which has the commit for its name.
@@ -45,13 +45,15 @@ def resolve(model: str, revision: str | None, *, pickles: bool) -> Path:
     """
     with _explained(model, revision):
         present = _in_cache(model, revision, [layout.CONFIG])
-        if present is not None and (constants.HF_HUB_OFFLINE or (is_commit(revision) and _is_whole(present))):
+        # which code a commit has only the hub knows
+        whole = present is not None and is_commit(revision) and not code and _is_whole(present)
+        if present is not None and (constants.HF_HUB_OFFLINE or whole):
             return present
         commit, names = _ask(model, revision)
         if layout.CONFIG not in names:
             raise ModelError(model, f"its repository holds no {layout.CONFIG}")
         modules = _download(model, layout.MODULES, commit).read_bytes() if layout.MODULES in names else None
-        wanted = layout.files_that_count(names, layout.module_folders(modules), pickles=pickles)
+        wanted = layout.files_that_count(names, layout.module_folders(modules), pickles=pickles, code=code)
         snapshot = _download_all(model, commit, wanted)
         if not is_commit(revision):
             # so that the cache remembers, for HF_HUB_OFFLINE, which commit the name means

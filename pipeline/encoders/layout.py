@@ -1,7 +1,8 @@
 """Which files of a published model count, decided by their names alone.
 
 The same rule holds for a folder, a listing of a bucket and one of the hub: the JSON files and weights in
-the root and in the folders that `modules.json` names. Code, ONNX and OpenVINO copies never count.
+the root and in the folders that `modules.json` names. ONNX and OpenVINO copies never count, and code, which stands in
+the root, only where a job trusts it.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def _modules(content: bytes) -> list[dict[str, str]]:
     return modules
 
 
-def files_that_count(names: Collection[str], folders: Iterable[str], *, pickles: bool = False) -> list[str]:
-    """Choose from file names, sorted; with `pickles` also weights that are published as nothing else.
+def files_that_count(
+    names: Collection[str], folders: Iterable[str], *, pickles: bool = False, code: bool = False
+) -> list[str]:
+    """Choose from file names, sorted; with `pickles` also weights that are published as nothing else, with `code` it.
 
     Raises:
         ValueError: there are such weights, and `pickles` is false.
@@ -60,7 +63,12 @@ def files_that_count(names: Collection[str], folders: Iterable[str], *, pickles:
     if lone and not pickles:
         reason = "can run code; encoder.convert_pickle: true converts them"
         raise ValueError(f"it has weights only as pickles ({lone[0]}), which {reason}")
-    return sorted(chosen + lone)
+    return sorted(chosen + lone + (code_of(names) if code else []))
+
+
+def code_of(names: Iterable[str]) -> list[str]:
+    """Return the code among file names."""
+    return [name for name in names if name.endswith(".py") and not _parent(name)]
 
 
 def lone_pickles(names: Collection[str], folders: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """From a model's name to a local folder whose files are known by their sha256.
 
-Only configuration, tokenizer and safetensors files are read; code never is, and pickles only by
-`convert_pickle`, which turns them into safetensors in a process of their own.
+Only configuration, tokenizer and safetensors files are read; pickles only by `convert_pickle`, which turns them into
+safetensors in a process of their own, and code only where a job trusts that of a pinned commit.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ class ModelFolder:
     """Model files on this node.
 
     `revision` is the hub's commit, or the digest of a store's listing; None where the folder is the model.
-    `sources` has the sha256 of each pickle that the folder was converted from.
+    `sources` has the sha256 of each pickle that the folder was converted from. `code` says that the model's own counts.
     """
 
     model: str
     path: Path
     revision: str | None = None
     sources: dict[str, str] = field(default_factory=dict)
+    code: bool = False
 
     def names(self, *, pickles: bool = False) -> list[str]:
         """Return the files that can change vectors, by relative name.
@@ -56,7 +57,7 @@ class ModelFolder:
             ModelError: some weights are pickles only, and `pickles` is false.
         """
         try:
-            return layout.files_that_count(self._present(), self._folders(), pickles=pickles)
+            return layout.files_that_count(self._present(), self._folders(), pickles=pickles, code=self.code)
         except ValueError as error:
             raise ModelError(self.model, str(error)) from error
 
@@ -96,21 +97,28 @@ class ModelFolder:
         return [path.relative_to(self.path).as_posix() for path in inside]
 
 
-def locate(model: str, revision: str | None, *, convert_pickle: bool = False) -> ModelFolder:
+def locate(model: str, revision: str | None, *, convert_pickle: bool = False, remote_code: bool = False) -> ModelFolder:
     """Find a packaged model, a folder, a model behind a URI or one of the hub, and bring it to this node.
 
     Raises:
-        ConfigError: `revision` is given where there are none, or missing where pickles are to be converted.
+        ConfigError: `revision` is given where there are none, or is no commit where pickles are to be converted or
+            the model's own code is to run.
         ModelError: it is none of these, cannot be read, or has no weights that embatch loads.
     """
     here = _here(model)
     if here is None and not _is_uri(model):
         from pipeline.encoders import hub  # 0.5 s; only for hub models
 
-        if convert_pickle and not hub.is_commit(revision):
-            raise ConfigError("encoder.revision", "encoder.convert_pickle takes hub models by a full commit only")
-        path = hub.resolve(model, revision, pickles=convert_pickle)
-        return _loadable(ModelFolder(model=model, path=path, revision=path.name), convert_pickle=convert_pickle)
+        for key, asked in (("convert_pickle", convert_pickle), ("trust_remote_code", remote_code)):
+            if asked and not hub.is_commit(revision):
+                reason = f"encoder.{key} takes hub models by a full commit, of 40 digits, only"
+                raise ConfigError("encoder.revision", reason)
+        path = hub.resolve(model, revision, pickles=convert_pickle, code=remote_code)
+        found = ModelFolder(model=model, path=path, revision=path.name, code=remote_code)
+        return _loadable(found, convert_pickle=convert_pickle)
+    if remote_code:
+        reason = f"runs code of hub models by a full commit only, and {model!r} is not one"
+        raise ConfigError("encoder.trust_remote_code", reason)
     if revision is not None:
         raise ConfigError("encoder.revision", f"only models of the hub have revisions, and {model!r} is not one")
     if here is None:
@@ -132,7 +140,7 @@ def relocate(model: str, revision: str | None, files: dict[str, str], *, weights
         from pipeline.encoders import hub
 
         path = hub.restore(model, revision, layout.published(files))
-        folder = ModelFolder(model=model, path=path, revision=revision)
+        folder = ModelFolder(model=model, path=path, revision=revision, code=bool(layout.code_of(files)))
     else:
         here = _here(model)
         if here is None:
@@ -199,7 +207,7 @@ def _converted(folder: ModelFolder) -> ModelFolder:
     if not pickles:
         return folder
     path, sources = pickled.convert(folder.model, folder.path, folder.names(pickles=True), pickles)
-    return ModelFolder(model=folder.model, path=path, revision=folder.revision, sources=sources)
+    return ModelFolder(model=folder.model, path=path, revision=folder.revision, sources=sources, code=folder.code)
 
 
 def _check_shards(folder: ModelFolder, names: list[str]) -> None:

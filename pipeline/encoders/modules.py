@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.encoders import remote_code
 from pipeline.encoders.families import Architecture, read_architecture
 from pipeline.exceptions import ModelError
 
@@ -36,7 +37,7 @@ class ModuleChain:
     """What a model folder says of itself; `heads` is empty where it says nothing of pooling.
 
     A pooling head's `include_prompt` is None where its file does not say. `max_seq_length` is None where
-    no file bounds a text.
+    no file bounds a text. `remote_code` says that the model's own code computes it.
     """
 
     architecture: Architecture
@@ -45,10 +46,11 @@ class ModuleChain:
     heads: list[dict[str, Any]]
     prompts: dict[str, str]
     default_prompt_name: str | None
+    remote_code: bool
 
 
-def read_chain(model: str, folder: Path) -> ModuleChain:
-    """Read the chain of modules in a folder.
+def read_chain(model: str, folder: Path, *, trusted: bool = False) -> ModuleChain:
+    """Read the chain of modules in a folder; where it is `trusted`, code that it brings along may compute it.
 
     Raises:
         ModelError: a file is missing or malformed, or a module is not one embatch runs.
@@ -58,7 +60,10 @@ def read_chain(model: str, folder: Path) -> ModuleChain:
         raise ModelError(model, f"no config.json in {str(folder)!r}")
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(model, f"no tokenizer.json in {str(folder)!r}; embatch reads fast tokenizers only")
-    architecture = read_architecture(model, config)
+    brought = remote_code.is_asked(config, trusted=trusted)
+    if brought:
+        remote_code.check(model, folder, config)
+    architecture = read_architecture(model, config, remote_code=brought)
     transformer = _transformer(model, folder)
     prompts = _json(model, folder / "config_sentence_transformers.json") or {}
     return ModuleChain(
@@ -68,6 +73,7 @@ def read_chain(model: str, folder: Path) -> ModuleChain:
         heads=_heads(model, folder),
         prompts=dict(prompts.get("prompts") or {}),
         default_prompt_name=prompts.get("default_prompt_name"),
+        remote_code=brought,
     )
 
 

@@ -90,14 +90,17 @@ def resolve_dtype(requested: str, device: Device, model_type: str) -> str:
     T5's residual stream overflows it, on any device. On CPU float16 is emulated, so bfloat16 it is.
 
     Raises:
-        ConfigError: float16 was asked for and the family overflows it.
+        ConfigError: float16 was asked for and the family overflows it, or would be computed wrongly.
     """
-    bounded = family_of(model_type).bounded
+    family = family_of(model_type)
     if requested == "float16" and model_type == "t5":
         raise ConfigError("encoder.dtype", "T5's residual stream overflows float16; use bfloat16, float32 or auto")
+    if requested == "float16" and family.exact_scores:
+        reason = f"{model_type} keeps positions in its scores, which float16 would round; use bfloat16, float32 or auto"
+        raise ConfigError("encoder.dtype", reason)
     if requested != "auto":
         return requested
-    if device.kind == "cuda" and bounded:
+    if device.kind == "cuda" and family.bounded:
         return "float16"
     return "bfloat16" if device.bf16 else "float32"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EncoderConfig
-from pipeline.encoders import backends, hashing, precision, prompts
+from pipeline.encoders import backends, brackets, hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
 from pipeline.encoders.model_files import locate, relocate
 from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain
@@ -31,8 +31,10 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     """
     if config.model.startswith(hashing.PREFIX):
         return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None))
-    folder = locate(config.model, config.revision, convert_pickle=config.convert_pickle)
-    chain = read_chain(config.model, folder.path)
+    folder = locate(
+        config.model, config.revision, convert_pickle=config.convert_pickle, remote_code=config.trust_remote_code
+    )
+    chain = read_chain(config.model, folder.path, trusted=config.trust_remote_code)
     architecture = chain.architecture
     heads = _heads(config, chain)
     dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type)
@@ -57,6 +59,8 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         ),
         flops_per_token=architecture.flops_per_token,
         prompt_pooling=_prompt_pooling(config, chain, heads),
+        brackets=brackets.resolve(config.brackets, config.model),
+        remote_code=chain.remote_code,
     )
     _check_prompt(config, spec)
     return spec
@@ -165,6 +169,10 @@ def _check_prompt(config: EncoderConfig, spec: EncoderSpec) -> None:
     preparer = build_preparer(spec)
     if config.prompt is not None and config.prompt.per_row:
         prompts.refuse_unknown(spec.prompt_pooling)
+        brackets.refuse_prompt(spec.brackets)
+    if spec.brackets is not None and spec.max_seq_length < brackets.LEAST_TOKENS:
+        reason = f"{spec.max_seq_length} leaves no room for a text between its brackets"
+        raise ConfigError("encoder.max_seq_length", reason)
     if preparer.prepare(["a"]).no_room[0]:
         reason = f"fills all {spec.max_seq_length} tokens the model reads and leaves no room for a text"
         raise ConfigError("encoder.prompt", reason)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.encoders import brackets
 from pipeline.encoders import prompts as prompting
 from pipeline.encoders.base import EncoderSpec, PreparedTexts
 
@@ -49,11 +50,15 @@ class TextTokenizer:
         self._tokenizer = load_tokenizer(spec)
         self._cutter = TextCutter(self._tokenizer)
         self._suffix = self._special_suffix()
+        self._around: tuple[int, ...] = ()
+        if spec.brackets is not None:
+            self._around = brackets.tokens(spec.brackets, self._tokenizer, spec.model)
+        self._limit = spec.max_seq_length - len(self._around)
 
     @property
     def room(self) -> int:
-        """Tokens a text may have besides those that end every text."""
-        return self._spec.max_seq_length - len(self._suffix)
+        """Tokens a text may have besides those that end every text, and brackets."""
+        return self._limit - len(self._suffix)
 
     def prepare(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> PreparedTexts:
         """Tokenize prompt + text.
@@ -65,6 +70,7 @@ class TextTokenizer:
             prompts = [self._spec.prompt] * len(texts)
         if any(prompts):
             prompting.refuse_unknown(self._spec.prompt_pooling)
+            brackets.refuse_prompt(self._spec.brackets)
         pooling = self._spec.prompt_pooling
         full = [prompting.join(prompt, text, pooling) for prompt, text in zip(prompts, texts, strict=True)]
         parts = [self._tokenize(full[chunk]) for chunk in _chunks(full, self._longest)]
@@ -88,7 +94,7 @@ class TextTokenizer:
 
     def _tokenize(self, texts: Sequence[str]) -> _Tokens:
         """Tokenize and truncate; the encodings, many times the size of their ids, go before the next chunk's."""
-        limit, keep = self._spec.max_seq_length, self.room
+        limit, keep = self._limit, self.room
         encoded = self._encode(texts)
         ids = [encoding.ids for encoding in encoded]
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
@@ -97,13 +103,16 @@ class TextTokenizer:
             ids[row] = ids[row][:keep] + self._suffix
             kept = encoded[row].token_to_chars(keep - 1)  # None where only a start token is kept
             lost[row] = len(texts[row]) - (kept[1] if kept else 0)
-        lengths = np.minimum(lengths, limit)
+        if self._around:
+            first, last = self._around
+            ids = [[first, *tokens, last] for tokens in ids]
+        lengths = np.minimum(lengths, limit) + np.int32(len(self._around))
         flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
         return _Tokens(ids=flat, lengths=lengths, truncated=truncated, lost=lost)
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         """Return each text's encoding: whole, or of a prefix with more tokens than the limit; then with offsets."""
-        limit, size = self._spec.max_seq_length, self._longest
+        limit, size = self._limit, self._longest
         encoded: list[Any] = [None] * len(texts)
         prefixes = list(texts)
         waiting: list[int] = list(range(len(texts)))

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.cutting import QWEN_WORDS
 from pipeline.exceptions import ModelError
 
 _CLASSES = {
@@ -22,6 +23,10 @@ _CLASSES = {
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
     "t5": "T5Tokenizer",
+    "nomic_bert": "BertTokenizer",
+    "qwen3": "Qwen2Tokenizer",
+    "gpt_neo": "GPT2Tokenizer",
+    "gptj": "GPT2Tokenizer",
 }
 """What transformers takes where tokenizer_config.json names no class."""
 
@@ -56,7 +61,7 @@ def _config(spec: EncoderSpec) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(spec.model, f"cannot read {path.name}: {error}") from error
     if config.get("auto_map"):
-        raise ModelError(spec.model, "its tokenizer_config.json names code of its own; embatch runs no code of models")
+        raise ModelError(spec.model, "its tokenizer_config.json names code of its own; embatch runs none of tokenizers")
     if config.get("truncation_side", "right") != "right":
         raise ModelError(spec.model, "its tokenizer cuts texts off at their beginning; embatch cuts at the end only")
     return config
@@ -76,8 +81,14 @@ def _apply_class(tokenizer: Tokenizer, class_name: str, config: dict[str, Any]) 
             lowercase=config.get("do_lower_case", True),
         )
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    elif class_name == "RobertaTokenizer":
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=config.get("add_prefix_space", False))
+    elif class_name in ("RobertaTokenizer", "GPT2Tokenizer"):
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=config.get("add_prefix_space") or False)
+    elif class_name == "Qwen2Tokenizer":
+        tokenizer.normalizer = normalizers.NFC()
+        spaced = config.get("add_prefix_space") or False
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=spaced, use_regex=False)
+        words = [pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"), letters]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
     elif class_name in ("T5Tokenizer", "XLMRobertaTokenizer"):
         # older files differ in what white space at the end of a text becomes
         tokenizer.normalizer = _charsmap(tokenizer.normalizer)

@@ -41,7 +41,7 @@ class TransformerEncoder:
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
-        """Encode to float32 [n, dimension], in the order given.
+        """Encode to float32 [n, dimension], in the order given; a text without any token becomes 0.
 
         On a GPU batches are only launched; the host waits once, for all of them. A batch that does not fit the
         device's memory, which shows when it is launched, halves the token budget for the rest of the texts.
@@ -52,7 +52,7 @@ class TransformerEncoder:
         texts = _Texts(prepared)
         vectors = self._room(len(texts.lengths))
         budget = self._spec.max_batch_tokens
-        waiting = deque(self._forward.batches(texts.lengths, budget))
+        waiting = deque(self._batches(texts, np.flatnonzero(texts.lengths), budget))
         while waiting:
             rows = waiting[0]
             try:
@@ -65,8 +65,7 @@ class TransformerEncoder:
                 logger.warning(
                     "out of memory with %d texts; the unit goes on with %d tokens a batch", len(rows), budget
                 )
-                left = np.concatenate(waiting)
-                waiting = deque(left[batch] for batch in self._forward.batches(texts.lengths[left], budget))
+                waiting = deque(self._batches(texts, np.concatenate(waiting), budget))
                 continue
             waiting.popleft()
             if progress is not None:
@@ -80,10 +79,13 @@ class TransformerEncoder:
             return max(budget, int(lengths.sum()))  # a text alone may be longer
         return len(lengths) * int(lengths.max())
 
+    def _batches(self, texts: _Texts, rows: Rows, budget: int) -> list[Rows]:
+        return [rows[batch] for batch in self._forward.batches(texts.lengths[rows], budget)]
+
     def _room(self, count: int) -> Tensor:
         """Make room for a unit's vectors on the device."""
         try:
-            return torch.empty((count, self._spec.dimension), device=self._device)
+            return torch.zeros((count, self._spec.dimension), device=self._device)
         except torch.OutOfMemoryError as error:
             reason = f"{count} vectors do not fit the device's memory beside the model; set a smaller output.unit_rows"
             raise ModelError(self._spec.model, reason) from error

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import types
 
 import numpy as np
 import pytest
+import torch
 from encoders import tiny_models
 from safetensors.torch import load_file, save_file
 
 from pipeline.batching import packed_batches
 from pipeline.config import EncoderConfig
+from pipeline.encoders.packed.packing import Packing
+from pipeline.encoders.packed.rotary import attend
 from pipeline.encoders.precision import Device
 from pipeline.encoders.registry import build_encoder, build_preparer, resolve
 from pipeline.exceptions import ConfigError, ModelError
@@ -23,6 +27,9 @@ FAMILIES = {
     "xlm-roberta": (tiny_models.xlm_roberta, "unigram_xlm"),
     "mpnet": (tiny_models.mpnet, "word_piece_mpnet"),
     "t5": (tiny_models.t5, "unigram_t5"),
+    "modernbert": (lambda size: tiny_models.modernbert(size, width=128), "byte_level_modernbert"),
+    "nomic": (lambda size: tiny_models.nomic(size, width=128), "word_piece"),
+    "qwen3": (lambda size: tiny_models.qwen3(size, width=128), "byte_level_qwen"),
 }
 
 
@@ -85,6 +92,47 @@ def test_another_activation_runs_padded_and_cannot_be_forced(tmp_path):
     assert spec_of(tmp_path).backend == "padded"
     with pytest.raises(ConfigError, match="no packed forward"):
         spec_of(tmp_path, backend="packed")
+
+
+@pytest.fixture(scope="module")
+def rotary(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rotary")
+    tiny_models.write_model(path, *FAMILIES["modernbert"])
+    return build_encoder(spec_of(path, dtype="bfloat16"), "cpu", threads=1)._forward
+
+
+def test_rotary_encoders_are_compared_with_themselves_by_torchs_attention(rotary):
+    rotary.check()
+    assert rotary._model.config._attn_implementation == "embatch_packed"
+
+
+def test_rotary_attention_that_is_off_is_refused(rotary, monkeypatch):
+    monkeypatch.setattr(
+        "pipeline.encoders.packed.rotary.Packing", lambda lengths, starts=None: Packing([sum(lengths)], starts)
+    )
+    with pytest.raises(ModelError, match=r"off by .*set encoder\.backend: padded"):
+        rotary.check()
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 4), (True, 4)])
+def test_rotary_attention_sees_what_direction_and_window_allow(causal, window):
+    lengths, heads, width = [9, 9, 5, 1], 4, 8
+    query = torch.randn(1, heads, sum(lengths) + 2, width)
+    key, value = torch.randn(2, 1, heads // 2, sum(lengths) + 2, width)
+    module = types.SimpleNamespace(is_causal=causal)
+    found, _ = attend(module, query, key, value, None, packing=Packing(lengths), scaling=0.5, sliding_window=window)
+    expected, start = [], 0
+    for length in lengths:
+        one, two, three = (
+            x[0, :, start : start + length] for x in (query, key.repeat_interleave(2, 1), value.repeat_interleave(2, 1))
+        )
+        away = torch.arange(length)[:, None] - torch.arange(length)[None, :]
+        seen = (away.abs() < (window or length)) & ((away >= 0) | (not causal))
+        scores = (one @ two.transpose(1, 2) * 0.5).masked_fill(~seen, -torch.inf)
+        expected.append((scores.softmax(-1) @ three).transpose(0, 1))
+        start += length
+    expected.append(torch.zeros(2, heads, width))
+    torch.testing.assert_close(found[0], torch.cat(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_batches_hold_every_text_once_within_the_budget():

@@ -56,8 +56,13 @@ class Family:
     limit: int = tiny_models.LIMIT
     lower: bool = False
     count: int = 60
+    empty: bool = True
+    """Whether its tokenizer makes tokens of an empty text."""
+    publish: Callable[[Path], None] | None = None
+    """Brings the folder, after the reference has read it, into the form its authors publish."""
 
 
+MEAN_768 = legacy_pooling(768, "pooling_mode_mean_tokens")
 MEAN_384 = legacy_pooling(384, "pooling_mode_mean_tokens")
 FAMILIES = {
     "bert mean (gte)": Family(heads=(MEAN_384, NORMALIZE), count=120),
@@ -85,8 +90,43 @@ FAMILIES = {
         tokenizer="unigram_t5",
         heads=(pooling(768, "mean"), dense(768, 768, "linear.Identity", bias=False), NORMALIZE),
     ),
-    "any other: qwen3, lasttoken": Family(
-        architecture=tiny_models.qwen3, heads=(pooling(128, "lasttoken"), NORMALIZE), count=40
+    "any other: llama, lasttoken": Family(
+        architecture=tiny_models.llama, heads=(pooling(128, "lasttoken"), NORMALIZE), count=40
+    ),
+    "qwen3 with an instruction (Qwen3-Embedding)": Family(
+        architecture=tiny_models.qwen3,
+        tokenizer="byte_level_qwen",
+        heads=(pooling(256, "lasttoken"), NORMALIZE),
+        prompt="Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
+        count=40,
+    ),
+    "bloom weightedmean, no brackets": Family(
+        architecture=tiny_models.bloom,
+        tokenizer="byte_level_bloom",
+        heads=(legacy_pooling(256, "pooling_mode_weightedmean_tokens"),),
+        limit=300,
+        count=40,
+        empty=False,
+    ),
+    "modernbert cls (gte-modernbert)": Family(
+        architecture=tiny_models.modernbert,
+        tokenizer="byte_level_modernbert",
+        heads=(legacy_pooling(768, "pooling_mode_cls_token"),),
+        count=40,
+    ),
+    "nomic prompt": Family(
+        architecture=tiny_models.nomic,
+        heads=(MEAN_768, NORMALIZE),
+        prompt="search_document: ",
+        count=40,
+        publish=tiny_models.publish_nomic,
+    ),
+    "eurobert": Family(
+        architecture=tiny_models.eurobert,
+        tokenizer="byte_level_eurobert",
+        heads=(MEAN_768,),
+        count=40,
+        publish=tiny_models.publish_eurobert,
     ),
     "max": Family(heads=(pooling(384, "max"),), count=40),
     "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE), count=40),
@@ -132,10 +172,12 @@ def built(request, tmp_path_factory):
     tiny_models.write_model(folder, family.architecture, family.tokenizer)
     if family.heads:
         tiny_models.write_chain(folder, family.heads, max_seq_length=family.limit, do_lower_case=family.lower)
-    texts = tiny_models.texts(count)
+    texts = [text for text in tiny_models.texts(count) if text or family.empty]
     torch.set_num_threads(1)
     reference = SentenceTransformer(str(folder), device="cpu")
     vectors = reference.encode(texts, prompt=family.prompt, batch_size=4)
+    if family.publish is not None:
+        family.publish(folder)
     return Built(folder=folder, texts=texts, prompt=family.prompt, vectors=vectors)
 
 
@@ -189,6 +231,43 @@ def test_float16_vectors_stay_close(built):
     print(f"float16 min cos {found.min():.6f} mean {found.mean():.6f}")
     assert found.min() >= 0.9995
     assert found.mean() >= 0.9999
+
+
+def published_sgpt(folder: Path, texts: list[str], brackets: str, limit: int) -> np.ndarray:
+    """Encode texts one by one by the code of SGPT's README and retriever (Muennighoff/sgpt, 37c8bf0)."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    first, last = (tokenizer.encode(bracket, add_special_tokens=False)[0] for bracket in brackets)
+    vectors = []
+    for text in texts:
+        ids = torch.tensor([first, *tokenizer(text)["input_ids"][: limit - 2], last])
+        with torch.inference_mode():
+            states = model(input_ids=ids[None], attention_mask=torch.ones(1, len(ids))).last_hidden_state[0]
+        weights = torch.arange(1, len(ids) + 1).float()[:, None]
+        vectors.append((states * weights).sum(0) / weights.sum())
+    return torch.stack(vectors).numpy()
+
+
+@pytest.fixture(scope="module")
+def sgpt(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "bigscience" / "sgpt-bloom-7b1-msmarco"
+    tiny_models.write_model(folder, tiny_models.bloom, "byte_level_bloom")
+    heads = [legacy_pooling(256, "pooling_mode_weightedmean_tokens")]
+    tiny_models.write_chain(folder, heads, max_seq_length=300)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "brackets"), [("query", "[]"), ("document", "{}")])
+def test_sgpt_follows_its_published_algorithm(sgpt, kind, brackets):
+    texts = ["]{merging]", "[", *tiny_models.texts(50)]
+    theirs = published_sgpt(sgpt, texts, brackets, 300)
+    ours = encode(sgpt, texts, brackets=kind)
+    lengths = np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert cosines(ours, theirs).min() >= 0.999999
+    assert np.abs((ours - theirs) / lengths).max() <= 1e-5
+    rounded = cosines(encode(sgpt, texts, brackets=kind, dtype="bfloat16"), theirs)
+    print(f"{kind} float32 min cos {cosines(ours, theirs).min():.9f}; bfloat16 {rounded.min():.6f}")
+    assert rounded.min() >= 0.9995
 
 
 SHORT = [text for text in tiny_models.texts(50) if len(text) < 300]

@@ -248,6 +248,8 @@ def test_float16_is_refused_where_it_overflows():
     assert resolve_dtype("float16", CPU, "bert") == "float16"
     with pytest.raises(ConfigError, match="overflows float16"):
         resolve_dtype("float16", CPU, "t5")
+    with pytest.raises(ConfigError, match="positions in its scores, which float16 would round"):
+        resolve_dtype("float16", CPU, "bloom")
 
 
 def test_t5_stored_in_float16_does_not_overflow(t5):
@@ -263,6 +265,93 @@ def test_t5_stored_in_float16_does_not_overflow(t5):
 
     assert states.hidden_states[1].abs().max() > 65504
     assert (vectors * exact).sum(1).min() >= 0.9995
+
+
+def small_qwen3(vocabulary: int) -> Any:
+    return tiny_models.qwen3(vocabulary, width=64)
+
+
+@pytest.fixture
+def qwen3(tmp_path):
+    folder = tmp_path / "qwen3"
+    tiny_models.write_model(folder, small_qwen3, "byte_level_qwen")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["bigscience/sgpt-bloom-7b1-msmarco", "Muennighoff/SGPT-125M-weightedmean-specb-bitfit"]
+)
+def test_a_model_named_as_one_with_brackets_is_refused_until_the_job_says_which(bert, tmp_path, name):
+    folder = tmp_path / name
+    folder.parent.mkdir()
+    bert.rename(folder)
+    error = refusal(folder, pooling="weightedmean")
+    assert (error.exit_code, str(error).startswith("encoder.brackets: ")) == (2, True)
+    assert resolve(folder, pooling="weightedmean", brackets="none").brackets is None
+    found = resolve(folder, pooling="weightedmean", brackets="document").identity()
+    assert found["brackets"] == "document"
+
+
+def test_an_identity_names_brackets_and_code_only_where_they_are_used(bert):
+    found = resolve(bert, pooling="mean").identity()
+    assert {"brackets", "remote_code", "folder"}.isdisjoint(found)
+
+
+@pytest.mark.parametrize("prompt", [{"text": "query: "}, {"column": "instruction"}])
+def test_brackets_and_a_prompt_exclude_each_other(bert, prompt):
+    error = refusal(bert, pooling="mean", brackets="query", prompt=prompt)
+    assert (error.exit_code, "encoder.brackets takes the place of a prompt" in str(error)) == (2, True)
+
+
+def test_a_limit_that_brackets_fill_is_refused(bert):
+    error = refusal(bert, pooling="mean", brackets="query", max_seq_length=2)
+    assert (error.exit_code, str(error).startswith("encoder.max_seq_length: ")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "backend"),
+    [
+        ({}, "packed"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e6}}, "packed"),
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0}}, "padded"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "longrope"}}, "padded"),
+        ({"is_causal": False}, "padded"),
+    ],
+)
+def test_a_rotary_encoder_is_packed_where_its_rotation_and_direction_are_plain(qwen3, change, backend):
+    edit(qwen3 / "config.json", **change)
+    spec = resolve(qwen3, pooling="lasttoken")
+    assert (spec.backend, spec.backend_reason is None) == (backend, backend == "packed")
+
+
+def test_a_rotary_encoder_is_packed_on_a_gpu_in_bfloat16_only(qwen3):
+    found = resolve(qwen3, GPU, pooling="lasttoken")
+    assert (found.backend, found.dtype) == ("packed", "bfloat16")
+    assert "in float32, only in bfloat16" in resolve(qwen3, GPU, pooling="lasttoken", dtype="float32").backend_reason
+
+
+@pytest.fixture
+def nomic(tmp_path):
+    folder = tmp_path / "nomic"
+    tiny_models.write_model(folder, lambda size: tiny_models.nomic(size, width=64), "word_piece")
+    tiny_models.publish_nomic(folder)
+    return folder
+
+
+def test_a_nomic_model_runs_by_transformers_and_beyond_its_trained_positions(nomic):
+    edit(nomic / "sentence_bert_config.json", max_seq_length=8192)
+    spec = resolve(nomic, pooling="mean")
+    assert (spec.remote_code, spec.backend, spec.max_seq_length, spec.dimension) == (False, "packed", 8192, 64)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_experts", 8), ("activation_function", "geglu"), ("qkv_proj_bias", True), ("rotary_scaling_factor", 2.0)],
+)
+def test_what_transformers_does_not_compute_of_nomic_is_refused(nomic, key, value):
+    edit(nomic / "config.json", **{key: value})
+    error = refusal(nomic, pooling="mean")
+    assert (error.exit_code, f"{key} is {value!r}" in str(error)) == (6, True)
 
 
 OLDER_GPU = Device(kind="cuda", bf16=False, lacks="its compute capability is 7.5, the kernels need 8.0")

@@ -25,6 +25,10 @@ MODEL_TYPES = {
     "word_piece_cased": "distilbert",
     "word_piece_mpnet": "mpnet",
     "byte_level": "roberta",
+    "byte_level_bloom": "bloom",
+    "byte_level_qwen": "qwen3",
+    "byte_level_modernbert": "modernbert",
+    "byte_level_eurobert": "eurobert",
     "unigram_xlm": "xlm-roberta",
     "unigram_t5": "t5",
 }
@@ -88,7 +92,7 @@ def test_token_ids_and_accounts_equal_those_of_the_whole_text(folder, limit):
     reference = transformers.AutoTokenizer.from_pretrained(folder)
     whole = reference(texts, return_offsets_mapping=True)["offset_mapping"]
     cut = reference(texts, truncation=True, max_length=limit, return_offsets_mapping=True)
-    ends = [max(end for _, end in offsets) for offsets in cut["offset_mapping"]]
+    ends = [max((end for _, end in offsets), default=0) for offsets in cut["offset_mapping"]]
 
     prepared = TextTokenizer(spec_for(folder, limit)).prepare(texts)
 
@@ -188,7 +192,7 @@ def test_a_prompt_of_unknown_kind_is_refused(tmp_path):
     ("config", "reason"),
     [
         ({"truncation_side": "left"}, "at their beginning"),
-        ({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}, "no code of models"),
+        ({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}, "none of tokenizers"),
         ({"add_eos_token": True, "tokenizer_class": "PreTrainedTokenizerFast"}, "adds an end token"),
     ],
 )
@@ -200,6 +204,30 @@ def test_a_tokenizer_that_would_be_read_wrongly_is_refused(tmp_path, config, rea
     (tmp_path / "tokenizer.json").write_text(json.dumps({**plain, "post_processor": None}))
     with pytest.raises(ModelError, match=reason):
         TextTokenizer(spec_for(tmp_path, 64))
+
+
+@pytest.mark.parametrize(("brackets", "pair"), [("query", "[]"), ("document", "{}")])
+def test_brackets_stand_around_the_tokens_of_a_text_and_count_towards_the_limit(tmp_path, brackets, pair):
+    tokenizer = _bloom(tmp_path, 10, brackets=brackets)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    first, last = (reference.encode(bracket, add_special_tokens=False)[0] for bracket in pair)
+    texts = ["", "]", "}a text]", "one two three four five six seven eight nine ten eleven twelve"]
+    whole = reference(texts, return_offsets_mapping=True)
+    prepared = tokenizer.prepare(texts)
+    assert ids_of(prepared) == [[first, *ids[:8], last] for ids in whole["input_ids"]]
+    assert prepared.n_tokens.tolist() == [min(len(ids), 8) + 2 for ids in whole["input_ids"]]
+    assert prepared.rows["truncated"].to_pylist() == [len(ids) > 8 for ids in whole["input_ids"]]
+    assert prepared.rows["chars_lost"].to_pylist() == [0, 0, 0, len(texts[3]) - whole["offset_mapping"][3][7][1]]
+
+
+def test_brackets_take_the_place_of_a_prompt(tmp_path):
+    with pytest.raises(ConfigError, match=r"encoder\.prompt: encoder\.brackets takes the place"):
+        _bloom(tmp_path, 64, brackets="query").prepare(["text"], ["query: "])
+
+
+def test_a_tokenizer_without_brackets_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"no token for each of '\[\]'"):
+        _t5(tmp_path, brackets="query")
 
 
 def test_a_broken_tokenizer_file_is_refused(tmp_path):
@@ -218,6 +246,12 @@ def test_preparing_imports_no_torch():
         "registry.build_preparer(spec).prepare(['text']); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _bloom(folder: Path, limit: int, **values: Any) -> TextTokenizer:
+    tiny_models.write_tokenizer("byte_level_bloom", folder)
+    (folder / "config.json").write_text('{"model_type": "bloom"}')
+    return TextTokenizer(spec_for(folder, limit, **values))
 
 
 def _t5(folder: Path, *, limit: int = 64, **values: Any) -> TextTokenizer:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = Path(__file__).parents[2] / "jobs/demo/corpus"
 VOCABULARY = 6000
@@ -118,6 +118,51 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+WORDS = {
+    "bloom": r" ?[^(\s|[.,!?" + "\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c" + r"])]+",
+    "qwen": _QWEN_WORDS,
+    "llama": _QWEN_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|"),
+}
+"""How published tokenizers split a text into words."""
+
+
+def byte_level_words(words: str | None, special: list[str], single: list[str], *, nfc: bool = False) -> Tokenizer:
+    """Train byte-level BPE over words of a pattern, GPT-2's when None; `single` is a text among its special tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.decoder = decoders.ByteLevel()
+    if nfc:
+        tokenizer.normalizer = normalizers.NFC()
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words is None)
+    tokenizer.pre_tokenizer = letters
+    if words is not None:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(WORDS[words]), "isolated"), letters]
+        )
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in single if token != "$A"]
+    template = processors.TemplateProcessing(single=single, special_tokens=ends)
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
+    return tokenizer
+
+
+def byte_level_modernbert() -> Tokenizer:
+    """Train ModernBERT's tokenizer, whose runs of spaces are tokens of their own."""
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+    tokenizer = byte_level_words(None, special, ["[CLS]", "$A", "[SEP]"], nfc=True)
+    tokenizer.add_tokens([AddedToken(" " * count, normalized=True) for count in range(8, 1, -1)])
+    return tokenizer
+
+
 def unigram(special: list[str], *, start: bool) -> Tokenizer:
     """Train SentencePiece's unigram tokenizer as T5 has it, or with `start` as older files of XLM-RoBERTa have it."""
     tokenizer = Tokenizer(models.Unigram())
@@ -143,14 +188,35 @@ BERT_SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", 
 MPNET_SPECIAL = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "[UNK]", "mask": "<mask>"}
 T5_SPECIAL = ["<pad>", "</s>", "<unk>"]
 XLM_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+BLOOM_SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]
+QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+EUROBERT_SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|mask|>"]
 
 TOKENIZERS: dict[str, tuple[str, Callable[[], Tokenizer]]] = {
     "word_piece": ("BertTokenizer", lambda: word_piece(BERT_SPECIAL)),
     "word_piece_cased": ("DistilBertTokenizer", lambda: word_piece(BERT_SPECIAL, lowercase=False)),
     "word_piece_mpnet": ("MPNetTokenizer", lambda: word_piece(MPNET_SPECIAL)),
     "byte_level": ("RobertaTokenizer", byte_level),
+    "byte_level_bloom": ("BloomTokenizerFast", lambda: byte_level_words("bloom", BLOOM_SPECIAL, ["$A"])),
+    "byte_level_qwen": (
+        "Qwen2Tokenizer",
+        lambda: byte_level_words("qwen", QWEN_SPECIAL, ["$A", "<|endoftext|>"], nfc=True),
+    ),
+    "byte_level_modernbert": ("PreTrainedTokenizerFast", byte_level_modernbert),
+    "byte_level_eurobert": (
+        "PreTrainedTokenizerFast",
+        lambda: byte_level_words("llama", EUROBERT_SPECIAL, ["<|begin_of_text|>", "$A", "<|end_of_text|>"]),
+    ),
     "unigram_xlm": ("XLMRobertaTokenizer", lambda: unigram(XLM_SPECIAL, start=True)),
     "unigram_t5": ("T5Tokenizer", lambda: unigram(T5_SPECIAL, start=False)),
+}
+
+
+TOKENIZER_KEYS = {
+    "byte_level_bloom": {"pad_token": "<pad>", "padding_side": "left"},
+    "byte_level_qwen": {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "padding_side": "left"},
+    "byte_level_modernbert": {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    "byte_level_eurobert": {"pad_token": "<|end_of_text|>", "bos_token": "<|begin_of_text|>"},
 }
 
 
@@ -171,6 +237,7 @@ def write_tokenizer(kind: str, folder: Path) -> int:
         config["do_lower_case"] = kind != "word_piece_cased"
     if kind == "unigram_t5":
         config["extra_ids"] = 0
+    config |= TOKENIZER_KEYS.get(kind, {})
     _write(folder / "tokenizer_config.json", config)
     return Tokenizer.from_str(train_tokenizer(kind)).get_vocab_size()
 
@@ -212,13 +279,117 @@ def mpnet(vocabulary: int, width: int = 768, layers: int = 2) -> transformers.Pr
     return _random(transformers.MPNetModel(transformers.MPNetConfig(**_roberta_sizes(vocabulary, width, layers))))
 
 
-def qwen3(vocabulary: int) -> transformers.PreTrainedModel:
+def llama(vocabulary: int) -> transformers.PreTrainedModel:
     """A family of the general rule: causal, rotary positions, grouped heads; at a small width."""
-    sizes = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    sizes = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 256}
+    config = transformers.LlamaConfig(vocab_size=vocabulary, num_hidden_layers=2, pad_token_id=0, **sizes)
+    return _random(transformers.LlamaModel(config))
+
+
+def qwen3(vocabulary: int, width: int = 256) -> transformers.PreTrainedModel:
+    """Qwen3-Embedding-0.6B at a quarter of its width: heads wider together than the model, two queries to a key."""
+    sizes = {"hidden_size": width, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128}
     config = transformers.Qwen3Config(
-        vocab_size=vocabulary, intermediate_size=256, num_hidden_layers=2, pad_token_id=0, **sizes
+        vocab_size=vocabulary,
+        intermediate_size=3 * width,
+        num_hidden_layers=2,
+        pad_token_id=0,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        max_position_embeddings=32_768,
+        tie_word_embeddings=True,
+        **sizes,
     )
     return _random(transformers.Qwen3Model(config))
+
+
+def bloom(vocabulary: int, width: int = 256) -> transformers.PreTrainedModel:
+    """sgpt-bloom-7b1-msmarco at a sixteenth of its width."""
+    config = transformers.BloomConfig(vocab_size=vocabulary, hidden_size=width, n_layer=2, n_head=8, pad_token_id=3)
+    return _random(transformers.BloomModel(config))
+
+
+def modernbert(vocabulary: int, width: int = 768, layers: int = 4) -> transformers.PreTrainedModel:
+    """gte-modernbert-base and modernbert-embed-base: two of its four layers see 64 tokens to each side."""
+    config = transformers.ModernBertConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 3 // 2,
+        num_attention_heads=width // 64,
+        num_hidden_layers=layers,
+        pad_token_id=3,
+        cls_token_id=1,
+        bos_token_id=1,
+        sep_token_id=2,
+        eos_token_id=2,
+    )
+    return _random(transformers.ModernBertModel(config))
+
+
+def nomic(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
+    """nomic-embed-text-v1.5."""
+    sizes = {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
+    config = transformers.NomicBertConfig(vocab_size=vocabulary, num_hidden_layers=2, **sizes)
+    return _random(transformers.NomicBertModel(config))
+
+
+def eurobert(vocabulary: int) -> transformers.PreTrainedModel:
+    """EuroBERT-210m, with the grouped heads of EuroBERT-610m."""
+    config = transformers.EuroBertConfig(
+        vocab_size=vocabulary,
+        num_hidden_layers=2,
+        num_key_value_heads=4,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=1,
+        mask_token_id=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 250_000.0},
+    )
+    return _random(transformers.EuroBertModel(config))
+
+
+def publish_nomic(folder: Path) -> None:
+    """Put Nomic's own configuration, as nomic-embed-text-v1.5 has it, in the place of transformers'."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    classes = {"AutoConfig": "configuration_hf_nomic_bert.NomicBertConfig", "AutoModel": "modeling_hf_nomic_bert.X"}
+    published = {
+        "activation_function": "swiglu",
+        "architectures": ["NomicBertModel"],
+        "attn_pdrop": 0.0,
+        "auto_map": {kind: f"nomic-ai/nomic-bert-2048--{name}" for kind, name in classes.items()},
+        "causal": False,
+        "layer_norm_epsilon": 1e-12,
+        "max_trained_positions": 2048,
+        "mlp_fc1_bias": False,
+        "mlp_fc2_bias": False,
+        "model_type": "nomic_bert",
+        "n_embd": config["hidden_size"],
+        "n_head": config["num_attention_heads"],
+        "n_inner": config["intermediate_size"],
+        "n_layer": config["num_hidden_layers"],
+        "n_positions": 8192,
+        "pad_vocab_size_multiple": 64,
+        "parallel_block": False,
+        "prenorm": False,
+        "qkv_proj_bias": False,
+        "rotary_emb_base": 1000,
+        "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": False,
+        "rotary_emb_scale_base": None,
+        "rotary_scaling_factor": None,
+        "type_vocab_size": 2,
+        "use_cache": True,
+        "use_rms_norm": False,
+        "vocab_size": config["vocab_size"],
+    }
+    _write(folder / "config.json", published)
+
+
+def publish_eurobert(folder: Path) -> None:
+    """Name EuroBERT's own code, as its published configurations do."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    classes = {"AutoConfig": "configuration_eurobert.EuroBertConfig", "AutoModel": "modeling_eurobert.EuroBertModel"}
+    theta = config.pop("rope_parameters")["rope_theta"]
+    _write(folder / "config.json", {**config, "auto_map": classes, "rope_theta": theta, "rope_scaling": None})
 
 
 def t5(
