@@ -55,13 +55,13 @@ def test_packed_is_the_default_where_it_fits_and_recorded(folder):
 
 
 def test_packed_vectors_equal_padded_ones(folder):
-    texts = tiny_models.texts(60)
+    texts = tiny_models.texts(40)
     packed, padded = (encode(folder, texts, dtype="float32", backend=backend) for backend in ("packed", "padded"))
     assert np.abs(packed - padded).max() <= 1e-5 * np.abs(padded).max()
 
 
 def test_both_matrix_libraries_give_the_same_vectors(folder, monkeypatch):
-    texts = tiny_models.texts(40)
+    texts = tiny_models.texts(30)
     vectors = []
     for capability in ("AVX2", "AVX512"):  # a processor's name decides the library, and any can run both in float32
         monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda name=capability: name)
@@ -70,7 +70,7 @@ def test_both_matrix_libraries_give_the_same_vectors(folder, monkeypatch):
 
 
 def test_packed_products_in_bfloat16_stay_close(folder):
-    texts = tiny_models.texts(60)
+    texts = tiny_models.texts(40)
     packed, exact = (encode(folder, texts, dtype=dtype) for dtype in ("bfloat16", "float32"))
     norms = np.linalg.norm(packed, axis=1) * np.linalg.norm(exact, axis=1)
     assert ((packed * exact).sum(axis=1) / norms).min() >= 0.9995

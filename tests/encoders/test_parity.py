@@ -55,21 +55,20 @@ class Family:
     prompt: str | None = None
     limit: int = tiny_models.LIMIT
     lower: bool = False
-    count: int = 60
+    count: int = 40
     empty: bool = True
     """Whether its tokenizer makes tokens of an empty text."""
     publish: Callable[[Path], None] | None = None
     """Brings the folder, after the reference has read it, into the form its authors publish."""
 
 
-MEAN_768 = legacy_pooling(768, "pooling_mode_mean_tokens")
 MEAN_384 = legacy_pooling(384, "pooling_mode_mean_tokens")
 FAMILIES = {
     "bert mean (gte)": Family(heads=(MEAN_384, NORMALIZE), count=120),
-    "bert cls (bge)": Family(heads=(legacy_pooling(384, "pooling_mode_cls_token"), NORMALIZE), count=40),
-    "bert prompt (e5)": Family(heads=(MEAN_384, NORMALIZE), prompt="query: ", count=40),
-    "bert, limit 128": Family(heads=(MEAN_384, NORMALIZE), limit=128, count=40),
-    "contriever": Family(count=40),
+    "bert cls (bge)": Family(heads=(legacy_pooling(384, "pooling_mode_cls_token"), NORMALIZE)),
+    "bert prompt (e5)": Family(heads=(MEAN_384, NORMALIZE), prompt="query: "),
+    "bert, limit 128": Family(heads=(MEAN_384, NORMALIZE), limit=128),
+    "contriever": Family(),
     "roberta": Family(
         architecture=tiny_models.roberta, tokenizer="byte_level", heads=(pooling(768, "mean"), NORMALIZE)
     ),
@@ -91,56 +90,53 @@ FAMILIES = {
         heads=(pooling(768, "mean"), dense(768, 768, "linear.Identity", bias=False), NORMALIZE),
     ),
     "any other: llama, lasttoken": Family(
-        architecture=tiny_models.llama, heads=(pooling(128, "lasttoken"), NORMALIZE), count=40
+        architecture=tiny_models.llama,
+        heads=(pooling(128, "lasttoken"), NORMALIZE),
     ),
     "qwen3 with an instruction (Qwen3-Embedding)": Family(
         architecture=tiny_models.qwen3,
         tokenizer="byte_level_qwen",
         heads=(pooling(256, "lasttoken"), NORMALIZE),
         prompt="Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
-        count=40,
     ),
     "bloom weightedmean, no brackets": Family(
         architecture=tiny_models.bloom,
         tokenizer="byte_level_bloom",
         heads=(legacy_pooling(256, "pooling_mode_weightedmean_tokens"),),
         limit=300,
-        count=40,
         empty=False,
     ),
     "modernbert cls (gte-modernbert)": Family(
         architecture=tiny_models.modernbert,
         tokenizer="byte_level_modernbert",
-        heads=(legacy_pooling(768, "pooling_mode_cls_token"),),
-        count=40,
+        heads=(legacy_pooling(384, "pooling_mode_cls_token"),),
     ),
     "nomic prompt": Family(
         architecture=tiny_models.nomic,
-        heads=(MEAN_768, NORMALIZE),
+        heads=(MEAN_384, NORMALIZE),
         prompt="search_document: ",
-        count=40,
         publish=tiny_models.publish_nomic,
     ),
     "eurobert": Family(
         architecture=tiny_models.eurobert,
         tokenizer="byte_level_eurobert",
-        heads=(MEAN_768,),
-        count=40,
+        heads=(MEAN_384,),
         publish=tiny_models.publish_eurobert,
     ),
-    "max": Family(heads=(pooling(384, "max"),), count=40),
-    "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE), count=40),
+    "max": Family(heads=(pooling(384, "max"),)),
+    "mean_sqrt_len_tokens": Family(heads=(pooling(384, "mean_sqrt_len_tokens"), NORMALIZE)),
     "weightedmean, prompt excluded": Family(
-        heads=(pooling(384, "weightedmean", include_prompt=False),), prompt=INSTRUCTION, count=40
+        heads=(pooling(384, "weightedmean", include_prompt=False),),
+        prompt=INSTRUCTION,
     ),
-    "lasttoken": Family(heads=(pooling(384, "lasttoken"), NORMALIZE), count=40),
+    "lasttoken": Family(heads=(pooling(384, "lasttoken"), NORMALIZE)),
     "cls, max and mean, prompt excluded": Family(
-        heads=(pooling(384, "cls", "max", "mean", include_prompt=False),), prompt=INSTRUCTION, count=40
+        heads=(pooling(384, "cls", "max", "mean", include_prompt=False),),
+        prompt=INSTRUCTION,
     ),
     "dense and layer norm, lower case": Family(
         heads=(MEAN_384, dense(384, 256, "activation.Tanh", bias=True), ("LayerNorm", {"dimension": 256})),
         lower=True,
-        count=40,
     ),
 }
 

@@ -308,8 +308,8 @@ def bloom(vocabulary: int, width: int = 256) -> transformers.PreTrainedModel:
     return _random(transformers.BloomModel(config))
 
 
-def modernbert(vocabulary: int, width: int = 768, layers: int = 4) -> transformers.PreTrainedModel:
-    """gte-modernbert-base and modernbert-embed-base: two of its four layers see 64 tokens to each side."""
+def modernbert(vocabulary: int, width: int = 384, layers: int = 4) -> transformers.PreTrainedModel:
+    """gte-modernbert-base at half its width: two of four layers see 64 tokens to each side."""
     config = transformers.ModernBertConfig(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -325,19 +325,22 @@ def modernbert(vocabulary: int, width: int = 768, layers: int = 4) -> transforme
     return _random(transformers.ModernBertModel(config))
 
 
-def nomic(vocabulary: int, width: int = 768) -> transformers.PreTrainedModel:
-    """nomic-embed-text-v1.5."""
+def nomic(vocabulary: int, width: int = 384) -> transformers.PreTrainedModel:
+    """nomic-embed-text-v1.5 at half its width."""
     sizes = {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
     config = transformers.NomicBertConfig(vocab_size=vocabulary, num_hidden_layers=2, **sizes)
     return _random(transformers.NomicBertModel(config))
 
 
 def eurobert(vocabulary: int) -> transformers.PreTrainedModel:
-    """EuroBERT-210m, with the grouped heads of EuroBERT-610m."""
+    """EuroBERT-210m at half its width, with the grouped heads of EuroBERT-610m."""
     config = transformers.EuroBertConfig(
         vocab_size=vocabulary,
+        hidden_size=384,
+        intermediate_size=1536,
         num_hidden_layers=2,
-        num_key_value_heads=4,
+        num_attention_heads=6,
+        num_key_value_heads=2,
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=1,

@@ -70,7 +70,7 @@ class PackedRotary:
         except RuntimeError as error:
             raise self._refusal(f"it cannot run: {str(error).partition(chr(10))[0]}") from error
         self._model.set_attn_implementation("sdpa")
-        for text, states in zip(ids.split(CHECKED_LENGTHS), found.split(CHECKED_LENGTHS), strict=True):
+        for text, states in zip(*(torch.split(x, CHECKED_LENGTHS) for x in (ids, found)), strict=True):
             with products(self._spec, self._device):
                 alone = self._model(input_ids=text[None].to(self._device)).last_hidden_state[0].float()
             difference = float((states - alone).norm() / alone.norm())
@@ -120,14 +120,16 @@ def attend(
     out = query.new_zeros((1, query.shape[2], query.shape[1], query.shape[3]))
     for start, texts, length in packing.runs():
         tokens = slice(start, start + texts * length)
-        one, two, three = (x[0, :, tokens].unflatten(1, (texts, length)).transpose(0, 1) for x in (query, key, value))
+        one, two, three = (
+            x[0, :, tokens].view(x.shape[1], texts, length, x.shape[3]).transpose(0, 1) for x in (query, key, value)
+        )
         mask = None
         if sliding_window is not None and length > sliding_window:
             mask = _window(length, sliding_window, causal=causal)
         attended = nn.functional.scaled_dot_product_attention(
             one, two, three, attn_mask=mask, is_causal=causal and mask is None, scale=scaling
         )
-        out[0, tokens].unflatten(0, (texts, length)).copy_(attended.transpose(1, 2))
+        out[0, tokens].view(texts, length, *out.shape[2:]).copy_(attended.transpose(1, 2))
     return out, None
 
 
@@ -166,7 +168,8 @@ class _OneDnnLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply [..., in] to [..., out]."""
-        return self._product(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        flat = self._product(x.flatten(0, -2))
+        return flat.view(*x.shape[:-1], flat.shape[1])
 
 
 def _take_products(model: nn.Module, dtype: torch.dtype) -> None:
