@@ -24,6 +24,7 @@ _SIZES = {
 
 
 Packed = Literal["bert", "t5", "rotary"]
+"""The kinds of padding-free forwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,6 @@ FAMILIES = {
     "qwen3": Family(gated=True, packed="rotary"),
     "bloom": Family(exact_scores=True),
 }
-
-
 _UNBOUNDED = ("t5", "nomic_bert")
 """Families whose positions are not limited by what their configuration says they were trained with."""
 
@@ -83,9 +82,9 @@ class Architecture:
     head_width: int | None
 
 
-def family_of(model_type: str) -> Family:
-    """Return what is particular to a family."""
-    return FAMILIES.get(model_type, Family())
+def family_of(model_type: str, *, remote_code: bool = False) -> Family:
+    """Return what is particular to a family; nothing is where a model's own code computes it."""
+    return Family() if remote_code else FAMILIES.get(model_type, Family())
 
 
 def read_architecture(model: str, config: dict[str, Any], *, remote_code: bool = False) -> Architecture:
@@ -95,6 +94,7 @@ def read_architecture(model: str, config: dict[str, Any], *, remote_code: bool =
         ModelError: the architecture is not one that can run, or brings its own code.
     """
     model_type = str(config.get("model_type"))
+    family = family_of(model_type, remote_code=remote_code)
     if not remote_code:
         _refuse_unfit(model, model_type, config)
     width = _size(config, "width")
@@ -104,9 +104,9 @@ def read_architecture(model: str, config: dict[str, Any], *, remote_code: bool =
     return Architecture(
         model_type=model_type,
         width=width,
-        positions=positions - family_of(model_type).reserved_positions if positions else None,
+        positions=positions - family.reserved_positions if positions else None,
         flops_per_token=_flops_per_token(config, width),
-        packed=family_of(model_type).packed if not remote_code and _packs(model_type, config) else None,
+        packed=family.packed if _packs(model_type, config) else None,
         head_width=_head_width(config, width),
     )
 
@@ -146,8 +146,8 @@ def _is_plainly_rotary(config: dict[str, Any]) -> bool:
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kinds = scaling if any(isinstance(value, dict) for value in scaling.values()) else {"": scaling}
     rotations = {(kind or {}).get("rope_type", (kind or {}).get("type", "default")) for kind in kinds.values()}
-    plain = rotations <= {"default", "linear", "llama3"} and not config.get("rotary_scaling_factor")
-    return plain and "is_causal" not in config and not config.get("use_bidirectional_attention")
+    directed = "is_causal" in config or config.get("use_bidirectional_attention")
+    return rotations <= {"default", "linear", "llama3", "yarn"} and not directed
 
 
 def _head_width(config: dict[str, Any], width: int) -> int | None:

@@ -83,7 +83,7 @@ def lacking(capability: tuple[int, int]) -> str | None:
     return None
 
 
-def resolve_dtype(requested: str, device: Device, model_type: str) -> str:
+def resolve_dtype(requested: str, device: Device, model_type: str, *, remote_code: bool = False) -> str:
     """Return the forward's dtype: as asked, else 16 bits where the device multiplies them and the family fits them.
 
     float16 is ten times closer to float32 than bfloat16, but only where norms bound the activations;
@@ -92,8 +92,8 @@ def resolve_dtype(requested: str, device: Device, model_type: str) -> str:
     Raises:
         ConfigError: float16 was asked for and the family overflows it, or would be computed wrongly.
     """
-    family = family_of(model_type)
-    if requested == "float16" and model_type == "t5":
+    family = family_of(model_type, remote_code=remote_code)
+    if requested == "float16" and model_type == "t5" and not remote_code:
         raise ConfigError("encoder.dtype", "T5's residual stream overflows float16; use bfloat16, float32 or auto")
     if requested == "float16" and family.exact_scores:
         reason = f"{model_type} keeps positions in its scores, which float16 would round; use bfloat16, float32 or auto"

@@ -26,7 +26,7 @@ def load_pretrained(spec: EncoderSpec, device: torch.device, **keys: Any) -> Any
     Raises:
         ModelError: the weights cannot be loaded, or lack a tensor.
     """
-    family = family_of(spec.model_type)
+    family = family_of(spec.model_type, remote_code=spec.remote_code)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
@@ -38,7 +38,7 @@ def load_pretrained(spec: EncoderSpec, device: torch.device, **keys: Any) -> Any
                 use_safetensors=True,
                 trust_remote_code=spec.remote_code,
                 output_loading_info=True,
-                **({"add_pooling_layer": False} if family.pooler and not spec.remote_code else {}),
+                **({"add_pooling_layer": False} if family.pooler else {}),
                 **_translated(spec),
                 **keys,
             )
@@ -60,7 +60,8 @@ def load_pretrained(spec: EncoderSpec, device: torch.device, **keys: Any) -> Any
 
 def products(spec: EncoderSpec, device: torch.device) -> AbstractContextManager[object]:
     """Run matrix products in bfloat16 and all between them in float32, the residual stream first of all."""
-    if spec.dtype != "bfloat16" or family_of(spec.model_type).exact_scores:
+    family = family_of(spec.model_type, remote_code=spec.remote_code)
+    if spec.dtype != "bfloat16" or family.exact_scores:
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 

@@ -37,7 +37,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     chain = read_chain(config.model, folder.path, trusted=config.trust_remote_code)
     architecture = chain.architecture
     heads = _heads(config, chain)
-    dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type)
+    dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type, remote_code=chain.remote_code)
     backend, reason = backends.choose(config, architecture, dtype, device)
     spec = EncoderSpec(
         kind="transformer",

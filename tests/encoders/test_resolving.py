@@ -312,7 +312,7 @@ def test_a_limit_that_brackets_fill_is_refused(bert):
     ("change", "backend"),
     [
         ({}, "packed"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e6}}, "packed"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}}, "packed"),
         ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0}}, "padded"),
         ({"rope_parameters": None, "rope_scaling": {"type": "longrope"}}, "padded"),
         ({"is_causal": False}, "padded"),
