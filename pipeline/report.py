@@ -165,6 +165,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "pooling": spec.pooling,
         "normalized": str(spec.normalized).lower(),
         "prompt": spec.prompt,
+        **({"brackets": spec.brackets} if spec.brackets else {}),
         "max_seq_length": str(spec.max_seq_length),
         "trial": str(plan.trial).lower(),
         "fingerprint": sha256(canonical_json({"requested": plan.requested, "resolved": plan.resolved})),
