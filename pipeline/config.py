@@ -112,6 +112,9 @@ class EncoderConfig(Section):
     """`auto` takes the model's own; needed where its folder does not say."""
     max_seq_length: Count | None = None
     """Tokens a text, special tokens included; the model's own when absent."""
+    truncate_dim: Count | None = None
+    """Keep only the first n numbers of each vector, and scale it to length 1 again where the model does; for models
+    trained for it (Matryoshka). The model's own when absent."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
     backend: Literal["auto", "packed", "padded"] = "auto"

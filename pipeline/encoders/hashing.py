@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
+from pipeline.encoders.modules import require_width
 from pipeline.exceptions import ConfigError
 
 PREFIX = "hashing:"
@@ -22,9 +23,13 @@ MAX_DIMENSION = 8192
 _MODEL = re.compile(r"hashing:(\d{1,5})(?:\?delay_ms_per_1000_rows=(\d{1,7}))?", re.ASCII)
 
 
-def resolve(model: str, prompt: str) -> EncoderSpec:
-    """Build the spec of `hashing:DIMENSION` or `hashing:DIMENSION?delay_ms_per_1000_rows=MILLISECONDS`."""
+def resolve(model: str, prompt: str, truncate_dim: int | None = None) -> EncoderSpec:
+    """Build the spec of `hashing:DIMENSION` or `hashing:DIMENSION?delay_ms_per_1000_rows=MILLISECONDS`.
+
+    What is kept of a vector by `truncate_dim` is what fewer dimensions would give: SHAKE-256 is a stream.
+    """
     dimension, _ = _parse(model)
+    require_width(truncate_dim, dimension)
     return EncoderSpec(
         kind="hashing",
         model=model,
@@ -32,7 +37,7 @@ def resolve(model: str, prompt: str) -> EncoderSpec:
         folder="",
         files={},
         model_type="hashing",
-        dimension=dimension,
+        dimension=truncate_dim or dimension,
         max_seq_length=0,
         lower_case=False,
         prompt=prompt,

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.encoders import remote_code
 from pipeline.encoders.families import Architecture, read_architecture
-from pipeline.exceptions import ModelError
+from pipeline.exceptions import ConfigError, ModelError
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid")
@@ -37,7 +37,8 @@ class ModuleChain:
     """What a model folder says of itself; `heads` is empty where it says nothing of pooling.
 
     A pooling head's `include_prompt` is None where its file does not say. `max_seq_length` is None where
-    no file bounds a text. `remote_code` says that the model's own code computes it.
+    no file bounds a text. `remote_code` says that the model's own code computes it. `truncate_dim` is how many numbers
+    of each vector the model's files keep, None for all.
     """
 
     architecture: Architecture
@@ -47,6 +48,7 @@ class ModuleChain:
     prompts: dict[str, str]
     default_prompt_name: str | None
     remote_code: bool
+    truncate_dim: int | None
 
 
 def read_chain(model: str, folder: Path, *, trusted: bool = False) -> ModuleChain:
@@ -74,6 +76,7 @@ def read_chain(model: str, folder: Path, *, trusted: bool = False) -> ModuleChai
         prompts=dict(prompts.get("prompts") or {}),
         default_prompt_name=prompts.get("default_prompt_name"),
         remote_code=brought,
+        truncate_dim=prompts.get("truncate_dim"),
     )
 
 
@@ -92,6 +95,16 @@ def output_dimension(model: str, heads: list[dict[str, Any]], width: int) -> int
             raise ModelError(model, f"module {head['path']} takes {expected} numbers a vector, but gets {width}")
         width = head.get("out_features", width)
     return width
+
+
+def require_width(truncate_dim: int | None, width: int) -> None:
+    """Refuse to keep more numbers of a vector than it has.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if truncate_dim is not None and truncate_dim > width:
+        raise ConfigError("encoder.truncate_dim", f"{truncate_dim} is more than the {width} numbers of a vector")
 
 
 def _transformer(model: str, folder: Path) -> dict[str, Any]:

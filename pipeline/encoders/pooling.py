@@ -1,4 +1,4 @@
-"""From token states to vectors, in float32: pooling modes, dense layers, normalisation.
+"""From token states to vectors, in float32: pooling modes, dense layers, normalisation, truncation.
 
 Works on packed states, [tokens, width] with the texts end to end, so that padded and padding-free
 forwards share it. The modes are those of sentence-transformers' Pooling.
@@ -111,6 +111,8 @@ def build_heads(spec: EncoderSpec, device: torch.device) -> list[Head]:
 def _build_head(spec: EncoderSpec, head: dict[str, Any], device: torch.device) -> Head:
     if head["type"] == "normalize":
         return lambda vectors: nn.functional.normalize(vectors, dim=1)
+    if head["type"] == "truncate":
+        return lambda vectors: vectors[:, : head["out_features"]]
     if head["type"] == "layer_norm":
         module: nn.Module = nn.LayerNorm(head["dimension"])
         activation: nn.Module = nn.Identity()

@@ -9,7 +9,7 @@ from pipeline.config import EncoderConfig
 from pipeline.encoders import backends, brackets, hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
 from pipeline.encoders.model_files import locate, relocate
-from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain
+from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain, require_width
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, ModelError
 
@@ -30,13 +30,13 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         ModelError: the model's files are missing or not ones embatch runs.
     """
     if config.model.startswith(hashing.PREFIX):
-        return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None))
+        return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None), config.truncate_dim)
     folder = locate(
         config.model, config.revision, convert_pickle=config.convert_pickle, remote_code=config.trust_remote_code
     )
     chain = read_chain(config.model, folder.path, trusted=config.trust_remote_code)
     architecture = chain.architecture
-    heads = _heads(config, chain)
+    heads = _truncated(config, chain, _heads(config, chain))
     dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type, remote_code=chain.remote_code)
     backend, reason = backends.choose(config, architecture, dtype, device)
     spec = EncoderSpec(
@@ -142,6 +142,17 @@ def _heads(config: EncoderConfig, chain: ModuleChain) -> list[dict[str, Any]]:
     if not heads:
         raise ModelError(config.model, "its folder does not say how to pool; set encoder.pooling")
     return heads
+
+
+def _truncated(config: EncoderConfig, chain: ModuleChain, heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cut vectors after all modules, as sentence-transformers does; a chain that ends in length 1 still does."""
+    width = output_dimension(config.model, heads, chain.architecture.width)
+    kept = config.truncate_dim or min(chain.truncate_dim or width, width)
+    require_width(config.truncate_dim, width)
+    if kept == width:
+        return heads
+    again = [heads[-1]] if heads[-1]["type"] == "normalize" else []
+    return [*heads, {"type": "truncate", "out_features": kept}, *again]
 
 
 def _max_seq_length(config: EncoderConfig, chain: ModuleChain) -> int:

@@ -17,6 +17,14 @@ def test_a_delay_is_recorded_and_changes_no_vector():
     np.testing.assert_array_equal(*vectors)
 
 
+def test_a_truncated_vector_is_that_of_fewer_dimensions():
+    specs = resolve("hashing:64", "", 8), resolve("hashing:8", "")
+    vectors = [HashingEncoder(spec).encode(HashingEncoder(spec).prepare(["a", "b"])) for spec in specs]
+    np.testing.assert_array_equal(*vectors)
+    with pytest.raises(ConfigError, match=r"encoder\.truncate_dim: 65 is more than the 64 numbers"):
+        resolve("hashing:64", "", 65)
+
+
 @pytest.mark.parametrize(
     "model",
     ["hashing:", "hashing:0", "hashing:8193", "hashing:8?", "hashing:8?delay=1", "hashing:8?delay_ms_per_1000_rows=-1"],

@@ -266,6 +266,23 @@ def test_sgpt_follows_its_published_algorithm(sgpt, kind, brackets):
     assert rounded.min() >= 0.9995
 
 
+@pytest.mark.parametrize("heads", [(MEAN_384,), (MEAN_384, NORMALIZE)], ids=["plain", "normalised"])
+def test_truncated_vectors_equal_the_references(tmp_path, heads):
+    """Where the chain ends in Normalize the reference normalises again only when told to, embatch always."""
+    tiny_models.write_model(tmp_path, tiny_models.bert, "word_piece")
+    tiny_models.write_chain(tmp_path, heads)
+    texts, normalized = tiny_models.texts(40), NORMALIZE in heads
+    reference = SentenceTransformer(str(tmp_path), device="cpu", truncate_dim=96)
+    ours = encode(tmp_path, texts, truncate_dim=96)
+    assert ours.shape == (40, 96)
+    assert np.abs(ours - reference.encode(texts, normalize_embeddings=normalized, batch_size=4)).max() <= 1e-5
+    as_it_is = reference.encode(texts, batch_size=4)
+    assert cosines(ours, as_it_is).min() >= 0.999999
+    if normalized:
+        assert np.linalg.norm(as_it_is, axis=1).max() < 0.99
+        assert np.abs(np.linalg.norm(ours, axis=1) - 1).max() < 1e-6
+
+
 SHORT = [text for text in tiny_models.texts(50) if len(text) < 300]
 INSTRUCTIONS = ("", "word", INSTRUCTION, "Represent the sentence:", "a", "  Represent the Docs title;  Input: ")
 

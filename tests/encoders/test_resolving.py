@@ -409,3 +409,16 @@ def test_a_gpu_needs_its_generation_triton_and_a_compiler(monkeypatch):
     assert "gcc" in lacking((8, 0))
     monkeypatch.setitem(sys.modules, "triton", None)
     assert "Triton is not installed" in lacking((8, 0))
+
+
+def test_vectors_are_truncated_as_the_job_says_or_the_model(bert):
+    tiny_models.write_chain(bert, [MEAN, NORMALIZE])
+    whole = resolve(bert)
+    (bert / "config_sentence_transformers.json").write_text(json.dumps({"truncate_dim": 32}))
+    own, asked, all_of_it = resolve(bert), resolve(bert, truncate_dim=8), resolve(bert, truncate_dim=128)
+    assert [spec.dimension for spec in (whole, own, asked, all_of_it)] == [128, 32, 8, 128]
+    assert [spec.normalized for spec in (own, asked)] == [True, True]
+    assert own.heads[-2:] == [{"type": "truncate", "out_features": 32}, {"type": "normalize"}]
+    assert all_of_it.heads == whole.heads
+    with pytest.raises(ConfigError, match=r"encoder\.truncate_dim: 129 is more than the 128 numbers of a vector"):
+        resolve(bert, truncate_dim=129)
