@@ -77,13 +77,18 @@ class PromptConfig(Section):
     template: str | None = None
     """A prompt built per row from columns: "Represent the {domain} text: "."""
     column: str | None = None
-    """A column that holds each row's prompt."""
+    """A column that holds each row's prompt; null or empty is no prompt."""
+    vocabulary: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """With `template` or `column`: the prompts that rows may have, "" for none; a row with another is a dead letter."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         given = [key for key in ("text", "name", "template", "column") if getattr(self, key) is not None]
         if len(given) != 1:
             msg = f"give exactly one of text, name, template, column (got {', '.join(given) or 'none'})"
+            raise ValueError(msg)
+        if self.vocabulary is not None and not self.per_row:
+            msg = f"vocabulary is for prompts a row, by template or column; this one is by {given[0]}"
             raise ValueError(msg)
         return self
 

@@ -34,6 +34,8 @@ class DeadCode(StrEnum):
     """More bytes than `input.max_text_bytes`."""
     TOO_LONG = "TOO_LONG"
     """More tokens than the model reads, with `text.long: reject`; or a prompt of its own that leaves no room."""
+    BAD_PROMPT = "BAD_PROMPT"
+    """The row's prompt is not in `encoder.prompt.vocabulary`."""
     BAD_VECTOR = "BAD_VECTOR"
     """The encoder returned a vector that is not finite or is zero."""
     SOURCE_CHANGED = "SOURCE_CHANGED"

@@ -253,6 +253,15 @@ def test_accepts_what_the_writer_makes(pristine):
             "encoder": {"model": "hashing:3", "prompt": {"template": "in {dt}: "}},
         },
         {"input": {"text": "body", "id": "n"}, "encoder": {"model": "hashing:3", "prompt": {"column": "title"}}},
+        {
+            "input": {"text": "body"},
+            "encoder": {"model": "hashing:3", "prompt": {"column": "title", "vocabulary": ["t1", "t5", "t10", ""]}},
+        },
+        {
+            "input": {"text": "body"},
+            "encoder": {"model": "hashing:3", "prompt": {"template": "{title}: {n}", "vocabulary": ["t1: 1", "t2: 2"]}},
+        },
+        {"input": {"text": "body"}, "encoder": {"model": "hashing:64", "truncate_dim": 5}},
         {"input": {"text": "body", "limit": 7}, "encoder": {"model": "hashing:3", "prompt": "search: "}},
         {"input": {"text": "body", "limit": 10}},
         {"input": {"text": "body", "limit": 99}},

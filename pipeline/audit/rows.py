@@ -38,6 +38,7 @@ class RowJudge:
         prompt = plan.requested["encoder"]["prompt"] or {}
         self._text = _Words(asked["text"], is_template="{" in asked["text"])
         self._prompt = _Words.of_prompt(prompt)
+        self._prompts: list[str] | None = prompt.get("vocabulary")
         self._fixed_prompt: str = plan.resolved["encoder"]["prompt"]
         self._id_column: str = asked["id"] or "id"
         self.kept = kept_columns(plan.schema)
@@ -58,6 +59,8 @@ class RowJudge:
         prompt: str | None = self._fixed_prompt
         if self._prompt is not None:
             prompt, faults = self._prompt.say(row)
+            if not faults and self._prompts is not None and (prompt or "") not in self._prompts:
+                faults = {DeadCode.BAD_PROMPT}
             codes |= faults
         row_id, faults = _id_text(row.get(self._id_column))
         codes |= faults

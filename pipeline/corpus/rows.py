@@ -109,8 +109,10 @@ class RowRule:
         self._prompt_column: str | None = None
         if prompt is not None and prompt.template is not None:
             self._prompt = Template("encoder.prompt.template", prompt.template)
+        self._vocabulary: frozenset[str] | None = None
         if prompt is not None:
             self._prompt_column = prompt.column
+            self._vocabulary = None if prompt.vocabulary is None else frozenset(prompt.vocabulary)
 
     @property
     def id_column(self) -> str:
@@ -167,7 +169,11 @@ class RowRule:
         return value
 
     def prompt(self, record: Mapping[str, object]) -> str:
-        """Return the row's own prompt, or "" where the job has none per row."""
+        """Return the row's own prompt, or "" where it is null or the job has none per row.
+
+        Raises:
+            DeadRowError: it is not a string, not Unicode, or not in the vocabulary.
+        """
         value: object = ""
         if self._prompt is not None:
             value = self._prompt.fill(record)
@@ -175,8 +181,12 @@ class RowRule:
             value = _required(record, self._prompt_column)
         if not isinstance(value, str | None):
             raise DeadRowError(DeadCode.BAD_TYPE, f"the prompt is a {type(value).__name__}, not a string")
-        check_unicode(value or "")
-        return value or ""
+        prompt = value or ""
+        check_unicode(prompt)
+        if self._vocabulary is not None and prompt not in self._vocabulary:
+            reason = f"the prompt {prompt[:80]!r} is not in encoder.prompt.vocabulary"
+            raise DeadRowError(DeadCode.BAD_PROMPT, reason)
+        return prompt
 
     def row_id(self, record: Mapping[str, object]) -> str | None:
         """Return the id as text: strings as they are, anything else as JSON; null where absent."""

@@ -239,6 +239,19 @@ def test_prompts_come_from_a_template_or_a_column(tmp_path):
     assert by_column.dead == {2: "BAD_TYPE"}
 
 
+@pytest.mark.parametrize("keys", [{"column": "kind"}, {"template": "{kind}"}])
+def test_prompts_are_of_the_vocabulary(tmp_path, keys):
+    kinds = ["query: ", "passage: ", "query:", "", None]
+    path = write(tmp_path, b"\n".join(json.dumps({"text": "a", "kind": kind}).encode() for kind in kinds))
+    strict = read(path, prompt=PromptConfig(**keys, vocabulary=("query: ", "passage: ")))
+    assert strict.documents.prompts == ["query: ", "passage: "]
+    assert strict.dead == {2: "BAD_PROMPT", 3: "BAD_PROMPT", 4: "BAD_PROMPT"}
+    assert strict.documents.dead[0].reason == "the prompt 'query:' is not in encoder.prompt.vocabulary"
+    with_none = read(path, prompt=PromptConfig(**keys, vocabulary=("query: ", "passage: ", "")))
+    assert with_none.documents.prompts == ["query: ", "passage: ", "", ""]
+    assert with_none.dead == {2: "BAD_PROMPT"}
+
+
 def test_prompt_template_without_a_column_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"encoder\.prompt\.template: names no column"):
         read(write(tmp_path, GOOD), prompt=PromptConfig(template="query: "))
