@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pipeline.exceptions import ConfigError
 from pipeline.job_file import USER_INFO, read_values, shown
 
+VectorKind = Literal["float32", "float16", "int8", "binary"]
 KeepType = Literal["string", "int32", "int64", "float32", "float64", "bool"]
 Count = Annotated[int, Field(gt=0, strict=True)]
 """A number of something; strict, as `true` would else be 1."""
@@ -68,7 +69,7 @@ class InputConfig(Section):
 
 
 class PromptConfig(Section):
-    """What is put before each text; exactly one of the four."""
+    """What is put before each text; exactly one of the first four."""
 
     text: str | None = None
     """The prompt itself."""
@@ -161,6 +162,9 @@ class OutputConfig(Section):
     """Rows a unit (one shard each); `auto` is a static function of model and device."""
     unit_bytes: Annotated[int, Field(ge=1024, strict=True)] = 64 << 20
     """Input bytes a unit at the most."""
+    vectors: VectorKind = "float32"
+    """How vectors are stored: 4, 2 or 1 bytes a number, or `binary`, its sign alone, a bit. The last three by one
+    calibration for the whole job, from a sample of its rows."""
 
     @field_validator("uri")
     @classmethod

@@ -8,20 +8,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import plan as plans
+from pipeline.calibration import from_footer
 from pipeline.checkpoint import commits, manifest
 from pipeline.exceptions import InterruptedRunError
 from pipeline.storage import Store, open_store
 
 
 def read_embeddings(
-    output_uri: str, columns: Sequence[str] | None = None, *, allow_partial: bool = False
+    output_uri: str, columns: Sequence[str] | None = None, *, allow_partial: bool = False, decode: bool = False
 ) -> Iterator[pa.Table]:
     """Yield one table a shard, in unit order, page checksums verified.
 
     Args:
         output_uri: an embatch output.
-        columns: names to read; all when None. `embedding` is FixedSizeList<float32>[dimension].
+        columns: names to read; all when None. `embedding` is FixedSizeList<float32>[dimension], or with
+            `output.vectors` <float16>[dimension], <int8>[dimension] or <uint8>[dimension / 8].
         allow_partial: read what is committed of an output that is not complete.
+        decode: give float32[dimension] whatever is stored; of binary vectors their signs, scaled to length 1.
 
     Raises:
         ConfigError: no embatch output is there.
@@ -30,7 +33,20 @@ def read_embeddings(
     store = open_store(output_uri)
     for key in _shard_keys(store, output_uri, allow_partial=allow_partial):
         data = pa.BufferReader(store.read(key))
-        yield pq.ParquetFile(data, page_checksum_verification=True).read(columns)
+        table = pq.ParquetFile(data, page_checksum_verification=True).read(columns)
+        yield _decoded(table) if decode and "embedding" in table.column_names else table
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """Decode vectors by what the shard's own metadata says of them."""
+    metadata = table.schema.metadata or {}
+    footer = {name.decode().removeprefix("embatch."): value.decode() for name, value in metadata.items()}
+    rule, index = from_footer(footer), table.column_names.index("embedding")
+    codes = table["embedding"].combine_chunks()
+    values = codes.flatten().to_numpy(zero_copy_only=False).reshape(len(table), codes.type.list_size)
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), rule.dimension)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rule.decode(values).reshape(-1)), type=kind)
+    return table.set_column(index, pa.field("embedding", kind), vectors)
 
 
 def _shard_keys(store: Store, output_uri: str, *, allow_partial: bool) -> list[str]:

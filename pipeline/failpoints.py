@@ -18,6 +18,8 @@ from pipeline.exceptions import InterruptedRunError
 
 NAMES = (
     "plan.before_head",
+    "calibration.before_put",
+    "calibration.after_put",
     "claim.after_create",
     "read.mid",
     "encode.start",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import page, planning, schema
 from pipeline import plan as plans
-from pipeline.checkpoint import claims, commits, manifest, receipts
+from pipeline.calibration import UNCODED, Calibration
+from pipeline.checkpoint import calibrations, claims, commits, manifest, receipts
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.course import Course
@@ -31,7 +32,7 @@ from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.pool import Pool, plan_pool
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
-from pipeline.report import RunReport, Timing, describe, output_totals, run_totals
+from pipeline.report import RunReport, Timing, describe, describe_vectors, output_totals, run_totals
 from pipeline.stopping import Stop
 from pipeline.storage import StoredObject, open_store
 from pipeline.telemetry import Listener, Silent
@@ -88,6 +89,7 @@ class _Run:
         self._replicas, self._course = 0, Course()
         self._head: dict[str, Any] | None = None
         self._facts = {"run_id": uuid.uuid4().hex, "job": config.name}
+        self._calibration: Calibration | None = None
 
     def execute(self) -> RunReport:
         self._listener.identified(self._facts)
@@ -96,6 +98,7 @@ class _Run:
             self._refuse_foreign_output()
         else:
             self._refuse_changes(self._plan)
+            self._calibration = calibrations.load(self._store, self._plan.plan_id, self._plan.vectors)
             if self._is_complete(self._plan):
                 return self._report(None, None)
         if not self._options.single_writer:
@@ -160,6 +163,7 @@ class _Run:
         """Take what is committed for done; returns the listing that says so."""
         present = commits.committed(self._store, plan.plan_id)
         self._receipts = receipts.load(self._store, plan.plan_id, present)
+        calibrations.refuse_others(self._store, self._calibration, self._receipts.values())
         self._earlier = set(self._receipts)
         return present
 
@@ -175,6 +179,7 @@ class _Run:
         self._replicas = pool.most
         if not session.local:
             require_shared(order, plan.sources[0])
+        order = self._calibrated(plan, order, pool, claim)
         tracker, metrics = Tracker(plan, self._receipts), Metrics(self._config.name)
         claim.report_with(lambda: asdict(tracker.progress()))
         self._listener.planned(tracker.progress(), lost_work_units=pool.most * CALLS_PER_ACTOR)
@@ -228,6 +233,19 @@ class _Run:
             log=dict(self._facts) if self._options.json_logs else None,
         )
 
+    def _calibrated(self, plan: Plan, order: WorkOrder, pool: Pool, claim: claims.Claim) -> WorkOrder:
+        """Add the job's one calibration to the orders: the one that is there, else one made now, before any commit."""
+        from pipeline.ray_data.calibrating import make_calibration
+
+        def look() -> None:
+            claim.require()
+            self._stop.look()
+
+        if self._calibration is None and plan.vectors != UNCODED:
+            made = make_calibration(plan, order, pool, look)
+            self._calibration = calibrations.publish(self._store, made)
+        return order.calibrated(self._calibration) if self._calibration else order
+
     def _finish(self, plan: Plan, present: dict[int, StoredObject]) -> None:
         """Audit what the store holds, then create the manifest."""
         self._audit(plan, present)
@@ -242,6 +260,7 @@ class _Run:
 
     def _audit(self, plan: Plan, present: dict[int, StoredObject]) -> None:
         """Check that every unit is listed with the size its receipt says and accounts for all its rows."""
+        calibrations.refuse_others(self._store, self._calibration, self._receipts.values())
         findings = []
         for unit in plan.units:
             receipt = self._receipts.get(unit.number)
@@ -279,6 +298,7 @@ class _Run:
             trial=self._plan.trial if self._plan else False,
             totals=output_totals(list(self._receipts.values()), self._plan),
             this_run=run_totals(encoded, self._timing, self._replicas, self._course, units),
+            vectors=describe_vectors(self._plan, self._calibration, list(self._receipts.values())),
             content_digest=self._head["content_digest"] if self._head and error is None else None,
             encoder=self._plan.resolved["encoder"] if self._plan else {},
             device=self._plan.resolved["device"] if self._plan else "",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import plan as plans
+from pipeline import schema
 from pipeline.checkpoint import commits
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
@@ -96,7 +97,7 @@ def preview(config: JobConfig) -> Preview:
         units=len(plan.units),
         unit_rows=plan.resolved["unit_rows"],
         units_committed=done,
-        vector_bytes=4 * encoder["dimension"] * plan.rows,
+        vector_bytes=schema.bytes_a_vector(plan.schema) * plan.rows,
         model=encoder["model"],
         revision=encoder["revision"],
         dimension=encoder["dimension"],

@@ -149,7 +149,11 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What one committed unit reports; all but `effort` can be read back from its shard."""
+    """What one committed unit reports; all but `effort` can be read back from its shard.
+
+    `clipped` counts numbers of vectors cut to the ends of their range, `scripts` rows by the script of their text.
+    `calibration` is the digest of the one that the vectors were made with, None where they are float32.
+    """
 
     unit: int
     key: str
@@ -165,6 +169,9 @@ class Receipt:
     dead_by_code: dict[str, int] = field(default_factory=dict)
     dead_key: str | None = None
     dead_sha256: str | None = None
+    clipped: int = 0
+    scripts: dict[str, int] = field(default_factory=dict)
+    calibration: str | None = None
     effort: Effort | None = None
 
     @property

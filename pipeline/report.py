@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline import token_lengths
+from pipeline.calibration import Calibration
 from pipeline.checkpoint import manifest
 from pipeline.course import Course
 from pipeline.encoders import registry
 from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan
 from pipeline.records import BLOCKED, STARVED, Receipt, Unit
+from pipeline.schema import bytes_a_vector
 from pipeline.telemetry import FirstBatch
 
 BUSY = 0.9
@@ -51,6 +53,8 @@ class RunReport:
     """Where the replicas ran, with how many there were."""
     versions: dict[str, str]
     parameters: dict[str, Any]
+    vectors: dict[str, Any] = field(default_factory=dict)
+    """How they are stored, and what a calibration tells of them."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -59,6 +63,24 @@ def output_totals(receipts: Sequence[Receipt], plan: Plan | None) -> dict[str, A
     planned = {"units_planned": len(plan.units), "rows_planned": plan.rows} if plan else {}
     totals = manifest.total(receipts)
     return {**planned, **asdict(totals), "rows_dead": totals.rows_dead, "tokens_lost_estimate": totals.tokens_lost}
+
+
+def describe_vectors(plan: Plan | None, calibration: Calibration | None, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """Say how vectors are stored; recall and sample are None without a calibration.
+
+    `clipped_share` is of all numbers of all vectors committed so far.
+    """
+    if plan is None:
+        return {}
+    numbers = sum(receipt.rows_ok for receipt in receipts) * plan.resolved["encoder"]["dimension"]
+    sample = {"rows": calibration.sample_rows, "units": calibration.sample_units} if calibration else None
+    return {
+        "kind": plan.vectors,
+        "bytes_a_row": bytes_a_vector(plan.schema),
+        "recall_at_10": calibration.recall_at_10 if calibration else None,
+        "clipped_share": round(sum(receipt.clipped for receipt in receipts) / max(numbers, 1), 6),
+        "sample": sample,
+    }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,6 +183,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "model": spec.model,
         "revision": spec.revision or "",
         "dimension": str(spec.dimension),
+        "vectors": plan.vectors,
         "dtype": spec.dtype,
         "pooling": spec.pooling,
         "normalized": str(spec.normalized).lower(),

@@ -17,15 +17,27 @@ KEEP_TYPES: dict[str, pa.DataType] = {
     "float64": pa.float64(),
     "bool": pa.bool_(),
 }
+VECTOR_TYPES: dict[str, pa.DataType] = {
+    "float32": pa.float32(),
+    "float16": pa.float16(),
+    "int8": pa.int8(),
+    "binary": pa.uint8(),
+}
+"""Of the elements of `embedding`, by `output.vectors`; an element of binary vectors holds eight numbers' signs."""
+SIGNS = 8
 RESERVED = ("id", "embedding", "n_tokens", "truncated", "source_file", "source_row")
 
 
-def output_schema(keep: Mapping[str, pa.DataType], dimension: int) -> pa.Schema:
+def output_schema(keep: Mapping[str, pa.DataType], dimension: int, vectors: str = "float32") -> pa.Schema:
     """Build the schema of a shard.
 
     Raises:
-        ConfigError: a kept column has the name of a column embatch writes.
+        ConfigError: a kept column has the name of a column embatch writes, or the signs of vectors fill no whole bytes.
     """
+    if vectors == "binary" and dimension % SIGNS:
+        reason = f"binary packs {SIGNS} numbers into a byte, and {dimension} do not fill the last one"
+        raise ConfigError("output.vectors", f"{reason}; set encoder.truncate_dim to a multiple of {SIGNS}")
+    elements = dimension // SIGNS if vectors == "binary" else dimension
     for name in keep:
         if name in RESERVED:
             raise ConfigError("input.keep", f"{name!r} is a column embatch writes itself; rename it in the input")
@@ -33,7 +45,7 @@ def output_schema(keep: Mapping[str, pa.DataType], dimension: int) -> pa.Schema:
         [
             pa.field("id", pa.string()),
             *(pa.field(name, kind) for name, kind in keep.items()),
-            pa.field("embedding", pa.list_(pa.field("element", pa.float32(), nullable=False), dimension)),
+            pa.field("embedding", pa.list_(pa.field("element", VECTOR_TYPES[vectors], nullable=False), elements)),
             pa.field("n_tokens", pa.int32()),
             pa.field("truncated", pa.bool_(), nullable=False),
             pa.field("source_file", pa.string(), nullable=False),
@@ -50,6 +62,18 @@ DEAD_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
+
+
+def vectors_of(schema: pa.Schema) -> str:
+    """Return how a schema stores vectors, in the words of `output.vectors`."""
+    kind = schema.field("embedding").type.value_type
+    return next(name for name, element in VECTOR_TYPES.items() if element == kind)
+
+
+def bytes_a_vector(schema: pa.Schema) -> int:
+    """Return what a row's vector takes before it is compressed."""
+    kind = schema.field("embedding").type
+    return int(kind.list_size) * int(kind.value_type.bit_width) // 8
 
 
 def kept_columns(schema: pa.Schema) -> dict[str, pa.DataType]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -36,13 +36,15 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInfo:
-    """What a shard's rows do not tell: which plan and unit, how vectors were made, and the texts' characters."""
+    """What a shard's rows do not tell: which plan and unit, how vectors were made, and counts of texts and vectors."""
 
     plan_id: str
     unit: int
     description: dict[str, str]
     chars: int = 0
     chars_lost: int = 0
+    clipped: int = 0
+    scripts: dict[str, int] = field(default_factory=dict)
 
 
 def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
@@ -67,6 +69,8 @@ def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
         "truncated": pc.sum(table["truncated"]).as_py() or 0,
         "chars": info.chars,
         "chars_lost": info.chars_lost,
+        "clipped": info.clipped,
+        "scripts": info.scripts,
         "dead_by_code": _count(dead["code"]),
         "dead_key": f"_dead/part-{info.unit:08d}-{dead_sha256[:12]}.parquet" if dead_sha256 else None,
         "dead_sha256": dead_sha256,
@@ -118,7 +122,14 @@ def describe(key: str, data: bytes) -> Receipt:
     found = footer(data, key)
     try:
         unit, counts = int(found["unit"]), json.loads(found["counts"])
-        return Receipt(unit=unit, key=key, size_bytes=len(data), sha256=fingerprint.sha256(data), **counts)
+        return Receipt(
+            unit=unit,
+            key=key,
+            size_bytes=len(data),
+            sha256=fingerprint.sha256(data),
+            calibration=found.get("calibration"),
+            **counts,
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise DamagedOutputError(key, [f"its footer lacks unit or counts: {error}"]) from error
 

@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from pipeline import plan as plans
 from pipeline import shard
 from pipeline.audit import VerifyReport, verify
+from pipeline.audit.coding import Coding
 from pipeline.audit.findings import Findings
 from pipeline.audit.units import unit_faults
 from pipeline.audit.vectors import vector_faults
-from pipeline.checkpoint import commits, manifest
+from pipeline.calibration import Calibration, calibrate
+from pipeline.checkpoint import calibrations, commits, manifest
 from pipeline.config import JobConfig, parse_job
 from pipeline.encoders import precision
 from pipeline.encoders.hashing import HashingEncoder
@@ -37,7 +39,7 @@ from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan, document
 from pipeline.ray_data import payload
 from pipeline.ray_data.order import WorkOrder
-from pipeline.ray_data.reading import read_units
+from pipeline.ray_data.reading import read_sample, read_units
 from pipeline.records import Receipt, Slice, Unit
 from pipeline.report import describe
 from pipeline.schema import encode_schema
@@ -152,24 +154,33 @@ def embed(
         threads=1,
         skip_changed=skip_changed,
     )
+    if plan.vectors != "float32":
+        order = order.calibrated(calibrations.publish(store, calibrated(plan, order)))
     receipts = []
     for unit in plan.units:
         before_unit(unit.number)
         row = next(iter(read_units(pa.table({"units": [[unit.to_json()]]}), order)))
         assert row.column("error")[0].as_py() is None
-        made = encode(plan, payload.from_row(row), unit)
+        made = encode(order, plan, payload.from_row(row), unit)
         receipts.append(commits.commit(store, made, plan.plan_id))
     manifest.publish(store, plan.plan_id, receipts, single_writer=False)
     return plan
 
 
-def encode(plan: Plan, work: payload.Payload, unit: Unit) -> shard.Shard:
+def calibrated(plan: Plan, order: WorkOrder) -> Calibration:
+    encoder = HashingEncoder(spec_of(plan.resolved["encoder"]))
+    sample = [encoder.encode(read_sample(unit, count, order)) for unit, count in plans.sample_units(plan.units)]
+    return calibrate(plan.plan_id, plan.vectors, plan.resolved["encoder"]["dimension"], sample)
+
+
+def encode(order: WorkOrder, plan: Plan, work: payload.Payload, unit: Unit) -> shard.Shard:
     vectors = HashingEncoder(spec_of(plan.resolved["encoder"])).encode(work.prepared)
+    codes = vectors if order.calibration is None else order.calibration.encode(vectors)[0]
     sources = [piece.source.path for piece in unit.slices]
     columns = {
         "id": work.ids.cast(pa.string()),
         **work.keep,
-        "embedding": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), type=plan.schema.field("embedding").type),
+        "embedding": pa.FixedSizeListArray.from_arrays(codes.reshape(-1), type=plan.schema.field("embedding").type),
         "n_tokens": work.prepared.rows["n_tokens"],
         "truncated": work.prepared.rows["truncated"],
         "source_file": pa.array(sources, pa.string()).take(work.slice_index),
@@ -179,7 +190,8 @@ def encode(plan: Plan, work: payload.Payload, unit: Unit) -> shard.Shard:
     letters = [
         (sources[dead["slice_index"]], dead["row"], dead["code"], dead["reason"]) for dead in work.dead.to_pylist()
     ]
-    return build(plan, unit.number, table, shard.dead_table(letters))
+    told = {} if order.calibration is None else order.calibration.description()
+    return build(plan, unit.number, table, shard.dead_table(letters), **told)
 
 
 def build(plan: Plan, unit: int, table: pa.Table, dead: pa.Table, **described: str) -> shard.Shard:
@@ -196,6 +208,8 @@ def rebuild(
     **described: str,
 ) -> None:
     """Change a shard as a consistent liar would: footers, digests and manifest all made anew."""
+    told = shard.footer(made.shard(unit).read_bytes(), made.name(unit))
+    described = {name: told[name] for name in ("calibration", "scale", "offset") if name in told} | described
     table = change(pq.read_table(made.shard(unit)).replace_schema_metadata())
     if dead is None:
         found = list((made.output / "_dead").glob(f"part-{unit:08d}-*"))
@@ -556,7 +570,8 @@ def test_finds_vectors_that_do_not_have_length_one(made, factor, length):
 def test_asks_for_some_length_where_none_is_promised(made):
     table = pq.read_table(made.shard(8))
     vectors = pa.array([[0.0] * 16, [5.0] * 16, None], table["embedding"].type)
-    (finding,) = vector_faults("data/x", replace_column(table, "embedding", vectors), normalized=False)
+    coding = Coding(vectors="float32", dimension=16)
+    (finding,) = vector_faults("data/x", replace_column(table, "embedding", vectors), coding, normalized=False)
     assert finding == "data/x: d/more.jsonl row 0: the vector has length 0 (and 1 more rows)"
 
 

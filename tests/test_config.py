@@ -93,6 +93,18 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
             {"text": "a", "name": "b"},
             "encoder.prompt: give exactly one of text, name, template, column (got text, name)",
         ),
+        (
+            "encoder.prompt",
+            {"text": "a", "vocabulary": ["a"]},
+            "encoder.prompt: vocabulary is for prompts a row, by template or column; this one is by text",
+        ),
+        (
+            "encoder.prompt",
+            {"column": "a", "vocabulary": []},
+            "encoder.prompt.vocabulary: tuple should have at least 1 item after validation, not 0",
+        ),
+        ("encoder.truncate_dim", 0, "encoder.truncate_dim: input should be greater than 0 (got 0)"),
+        ("output.vectors", "int4", "output.vectors: input should be 'float32', 'float16', 'int8' or 'binary'"),
         ("text.long", "cut", "text.long: input should be 'truncate' or 'reject' (got 'cut')"),
         ("output.unit_rows", "lots", "output.unit_rows: input should be a valid integer, or input should be 'auto'"),
         ("output.unit_rows", 0, "output.unit_rows: input should be greater than 0, or input should be 'auto' (got 0)"),

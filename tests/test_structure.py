@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"exceptions"},
     {
-        *("records", "schema", "fingerprint", "batching", "telemetry", "failpoints", "job_file", "logs"),
+        *("records", "schema", "fingerprint", "recall", "batching", "telemetry", "failpoints", "job_file", "logs"),
         *("token_lengths", "wording"),
     },
-    {"config"},
+    {"config", "calibration"},
     {"storage", "stopping"},
     {"corpus", "encoders", "shard"},
     {"checkpoint", "sampling", "course"},

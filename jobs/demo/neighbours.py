@@ -31,7 +31,7 @@ def encode_queries(output: str) -> npt.NDArray[np.float32]:
 
 def neighbours(output: str) -> Iterator[tuple[str, list[tuple[float, str]]]]:
     """Yield each query with its nearest rows as (cosine, id)."""
-    table = pa.concat_tables(read_embeddings(output, ["id", "embedding"]))
+    table = pa.concat_tables(read_embeddings(output, ["id", "embedding"], decode=True))
     flat = table["embedding"].combine_chunks().flatten()
     vectors = flat.to_numpy().reshape(len(table), -1)
     for query, scores in zip(QUERIES, encode_queries(output) @ vectors.T, strict=True):

@@ -88,6 +88,19 @@ def _bottleneck(now: dict[str, Any]) -> str:
     return f"{_STAGES[now['bottleneck']]} (replicas busy {now['replicas_busy']:.0%}, {startup})"
 
 
+def _vectors(vectors: dict[str, Any]) -> str:
+    stored = f"{vectors['kind']}, {vectors['bytes_a_row']:,} bytes a row"
+    if vectors["sample"] is None:
+        return stored
+    recall = "not measured" if vectors["recall_at_10"] is None else f"{vectors['recall_at_10']:.1%}"
+    sample = f"recall@10 {recall} on a sample of {vectors['sample']['rows']:,} rows"
+    return f"{stored}; {sample}; {vectors['clipped_share']:.3%} of numbers clipped"
+
+
+def _scripts(by_script: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in by_script.items()) or "not counted"
+
+
 def _lines(report: RunReport) -> list[tuple[str, str]]:
     totals, now = report.totals, report.this_run
     lines = [
@@ -98,6 +111,8 @@ def _lines(report: RunReport) -> list[tuple[str, str]]:
         ("truncated", _truncated(totals)),
         ("shards", f"{totals['units']:,}, {console.size(totals['size_bytes'])}"),
         ("encoder", f"{report.encoder['model']}, {report.encoder['dimension']} x {report.encoder['dtype']}"),
+        ("vectors", _vectors(report.vectors)),
+        ("scripts", _scripts(totals["scripts"])),
         ("content digest", str(report.content_digest)),
     ]
     if now["units"]:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.audit.coding import Coding, stored_numbers
 from pipeline.audit.findings import RowFaults
 from pipeline.audit.rows import UNJUDGED, Judgement, RowJudge
 from pipeline.audit.shards import ShardAudit
 from pipeline.audit.sources import CHUNK_ROWS, READ_ERRORS, Chunk, InputFiles, SourceRows
-from pipeline.audit.vectors import HASHING_TOLERANCE, hashing_vectors, matrix
+from pipeline.audit.vectors import HASHING_TOLERANCE, hashing_vectors
 from pipeline.fingerprint import content_digest
 from pipeline.plan import Plan
 from pipeline.records import DeadCode, Slice, SourceFile
@@ -24,8 +25,8 @@ MAX_SHOWN = 80
 class InputAudit:
     """Takes the units of a sound plan in order and walks the source files beside them."""
 
-    def __init__(self, plan: Plan, files: InputFiles) -> None:
-        self._plan, self._files = plan, files
+    def __init__(self, plan: Plan, files: InputFiles, coding: Coding) -> None:
+        self._plan, self._files, self._coding = plan, files, coding
         self._judge = RowJudge(plan)
         self._walk: _SourceWalk | None = None
 
@@ -35,7 +36,7 @@ class InputAudit:
         for piece in shard.unit.slices:
             if self._walk is None or self._walk.source != piece.source:
                 yield from self.close()
-                self._walk = _SourceWalk(piece.source, self._files, self._judge, self._plan)
+                self._walk = _SourceWalk(piece.source, self._files, self._judge, self._plan, self._coding)
             self._walk.compare(piece, start, shard)
             start += piece.rows
 
@@ -52,9 +53,9 @@ class _SourceWalk:
     be demanded of it.
     """
 
-    def __init__(self, source: SourceFile, files: InputFiles, judge: RowJudge, plan: Plan) -> None:
+    def __init__(self, source: SourceFile, files: InputFiles, judge: RowJudge, plan: Plan, coding: Coding) -> None:
         self.source = source
-        self._judge, self._plan = judge, plan
+        self._judge, self._plan, self._coding = judge, plan, coding
         self._findings: list[str] = []
         self._mixed: list[str] = []
         self._given_up = False
@@ -83,7 +84,8 @@ class _SourceWalk:
         """Read the rows of a slice, which begin at place `start` of the unit, and compare them."""
         faults = RowFaults(shard.key)
         self._look_for_change(piece, start, shard)
-        comparison = _Comparison(shard, self._judge, self._plan, faults)
+        hashed = self._coding if self._plan.resolved["encoder"]["kind"] == "hashing" and self._coding.known else None
+        comparison = _Comparison(shard, self._judge, hashed, faults)
         try:
             while self._rows is not None and self._row < piece.first_row + piece.rows:
                 chunk = self._rows.take(min(piece.first_row + piece.rows - self._row, CHUNK_ROWS))
@@ -122,12 +124,10 @@ class _SourceWalk:
 
 
 class _Comparison:
-    """Rows of one shard against chunks of its source."""
+    """Rows of one shard against chunks of its source; `hashed` where vectors can be computed from the texts."""
 
-    def __init__(self, shard: ShardAudit, judge: RowJudge, plan: Plan, faults: RowFaults) -> None:
-        self._shard, self._judge, self._faults = shard, judge, faults
-        encoder = plan.resolved["encoder"]
-        self._hashed_to: int | None = encoder["dimension"] if encoder["kind"] == "hashing" else None
+    def __init__(self, shard: ShardAudit, judge: RowJudge, hashed: Coding | None, faults: RowFaults) -> None:
+        self._shard, self._judge, self._hashed, self._faults = shard, judge, hashed, faults
 
     def check(self, piece: Slice, first_row: int, place: int, chunk: Chunk) -> None:
         """Compare a chunk whose first row is `first_row` of the file and stands at `place` of the unit."""
@@ -162,9 +162,9 @@ class _Comparison:
         for name, judgement, row_id in zip(names, judgements, table["id"].take(pa.array(at)).to_pylist(), strict=True):
             if row_id != judgement.row_id:
                 self._faults.add("id", f"{name} has id {_shown(row_id)}, its source {_shown(judgement.row_id)}")
-        if self._hashed_to is not None:
-            vectors = hashing_vectors([judgement.text for judgement in judgements], self._hashed_to)
-            wrong = ~np.all(np.abs(matrix(table)[at] - vectors) <= HASHING_TOLERANCE, axis=1)
+        if self._hashed is not None:
+            vectors = hashing_vectors([judgement.text for judgement in judgements], self._hashed.dimension)
+            wrong = self._hashed.differs(stored_numbers(table)[at], vectors, HASHING_TOLERANCE)
             for index in np.flatnonzero(wrong).tolist():
                 self._faults.add("vector", f"{names[index]} has a vector that is not of its text")
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +40,9 @@ class Entry:
     dead_by_code: dict[str, int]
     dead_key: str | None
     dead_sha256: str | None
+    clipped: int = 0
+    scripts: dict[str, int] = field(default_factory=dict)
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,8 @@ def _entries(store: Store, part: Mapping[str, Any], findings: list[str]) -> list
         findings.append(f"{key} has sha256 {sha256(data)}, its head says {part['sha256']}")
         return []
     rows = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read().to_pylist()
-    return [Entry(**{**row, "dead_by_code": json.loads(row["dead_by_code"])}) for row in rows]
+    counts = [name for name in ("dead_by_code", "scripts") if name in rows[0]] if rows else []
+    return [Entry(**{**row, **{name: json.loads(row[name]) for name in counts}}) for row in rows]
 
 
 def _against_plan(head: Mapping[str, Any], entries: Sequence[Entry], plan: Plan) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline import plan as plans
+from pipeline.audit.coding import Coding, audit_coding
 from pipeline.audit.contents import InputAudit
 from pipeline.audit.findings import Findings, VerifyReport
 from pipeline.audit.manifest import HEAD, Entry, audit_manifest
@@ -76,20 +77,21 @@ def _audit_units(
     missing_is_fine: bool,
 ) -> None:
     faults = unit_faults(plan)
-    tally.findings.extend(faults)
-    source = None if files is None or faults else InputAudit(plan, files)
-    for shard in _shards(store, plan, entries):
+    coding, uncoded = audit_coding(store, plan)
+    tally.findings.extend([*faults, *uncoded])
+    source = None if files is None or faults else InputAudit(plan, files, coding)
+    for shard in _shards(store, plan, entries, coding):
         tally.add(shard, missing_is_fine=missing_is_fine)
         tally.findings.extend(source.compare(shard) if source else ())
     tally.findings.extend(source.close() if source else ())
 
 
-def _shards(store: Store, plan: Plan, entries: Mapping[int, Entry]) -> Iterator[ShardAudit]:
+def _shards(store: Store, plan: Plan, entries: Mapping[int, Entry], coding: Coding) -> Iterator[ShardAudit]:
     """Audit all units, some ahead of the caller, in order."""
     ahead: deque[Future[ShardAudit]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for unit in plan.units:
-            ahead.append(pool.submit(audit_shard, store, plan, unit, entries.get(unit.number)))
+            ahead.append(pool.submit(audit_shard, store, plan, unit, entries.get(unit.number), coding))
             if len(ahead) > SHARDS_AHEAD:
                 yield ahead.popleft().result()
         while ahead:

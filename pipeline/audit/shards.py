@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.audit.coding import Coding
 from pipeline.audit.manifest import Entry
 from pipeline.audit.row_keys import Positions, index_by_position, key_faults, positions
 from pipeline.audit.vectors import vector_faults
@@ -59,7 +60,7 @@ def shard_key(plan_id: str, unit: int) -> str:
     return f"data/part-{unit:08d}-{plan_id[:12]}.parquet"
 
 
-def audit_shard(store: Store, plan: Plan, unit: Unit, stated: Entry | None) -> ShardAudit:
+def audit_shard(store: Store, plan: Plan, unit: Unit, stated: Entry | None, coding: Coding) -> ShardAudit:
     """Read one shard and its dead letters and check all that needs no input.
 
     `stated` is the manifest's entry of the unit, None where there is none.
@@ -71,11 +72,11 @@ def audit_shard(store: Store, plan: Plan, unit: Unit, stated: Entry | None) -> S
     entry = asdict(stated) if stated else {}
     found: dict[str, object] = {"key": key, "size_bytes": len(data), "sha256": sha256(data)}
     try:
-        table, counts, description = _open(data, unit, plan)
+        table, counts, description = _open(data, unit, plan, coding)
     except _UnusableError as error:
         findings = (*_contradictions(key, "the manifest", entry, found), f"{key}: {error}")
         return ShardAudit(unit=unit, key=key, present=True, findings=findings)
-    found |= _row_facts(table)
+    found |= {**_row_facts(table), "calibration": description.get("calibration")}
     findings, letters = (), None
     try:
         letters, facts = _dead_letters(store, unit, counts)
@@ -93,7 +94,7 @@ def audit_shard(store: Store, plan: Plan, unit: Unit, stated: Entry | None) -> S
             *_contradictions(key, "its footer", counts, found),
             *findings,
             *key_faults(key, unit, rows, dead),
-            *vector_faults(key, table, normalized=description["normalized"] == "true"),
+            *vector_faults(key, table, coding, normalized=description["normalized"] == "true"),
         ),
         table=table,
         row_at=index_by_position(unit, rows[1]),
@@ -104,7 +105,7 @@ def audit_shard(store: Store, plan: Plan, unit: Unit, stated: Entry | None) -> S
     )
 
 
-def _open(data: bytes, unit: Unit, plan: Plan) -> tuple[pa.Table, dict[str, Any], dict[str, str]]:
+def _open(data: bytes, unit: Unit, plan: Plan, coding: Coding) -> tuple[pa.Table, dict[str, Any], dict[str, str]]:
     """Decode a shard of this plan and unit: its rows, the counts its footer states, and its description.
 
     Raises:
@@ -114,6 +115,7 @@ def _open(data: bytes, unit: Unit, plan: Plan) -> tuple[pa.Table, dict[str, Any]
         parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         footer = _embatch_metadata(parquet.metadata.metadata or {})
         _check_belongs(footer, parquet.schema_arrow, unit, plan)
+        _check_coding(footer, coding)
         table = parquet.read().replace_schema_metadata().combine_chunks()
         table.validate(full=True)
         counts = json.loads(footer["counts"])
@@ -150,6 +152,16 @@ def _check_belongs(footer: Mapping[str, str], schema: pa.Schema, unit: Unit, pla
             raise _UnusableError(f"its footer says {name} {footer[name]}, expected {value}")
     if not schema.equals(plan.schema):
         raise _UnusableError(f"its columns are [{_columns(schema)}], planned [{_columns(plan.schema)}]")
+
+
+def _check_coding(footer: Mapping[str, str], coding: Coding) -> None:
+    if footer.get("vectors", "float32") != coding.vectors:
+        raise _UnusableError(f"its footer says vectors {footer.get('vectors')}, expected {coding.vectors}")
+    if not coding.known:
+        return
+    for name in ("calibration", "scale", "offset"):
+        if footer.get(name) != coding.footer.get(name):
+            raise _UnusableError(f"its footer says another {name} than the job's calibration")
 
 
 def _columns(schema: pa.Schema) -> str:

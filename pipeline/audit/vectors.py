@@ -9,37 +9,35 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.audit.coding import STEPS, Coding, stored_numbers
 from pipeline.audit.findings import RowFaults
 
 NORM_TOLERANCE = 1e-3
 HASHING_TOLERANCE = 1e-6
 
-Matrix = npt.NDArray[np.float32]
 
-
-def matrix(table: pa.Table) -> Matrix:
-    """Return the vectors of a shard, [rows, dimension]; a null vector is all NaN."""
-    chunks = table["embedding"]
-    column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # the latter copies
-    kind = column.type
-    filled = column.fill_null([float("nan")] * kind.list_size) if column.null_count else column
-    values: Matrix = filled.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
-    return values
-
-
-def vector_faults(key: str, table: pa.Table, *, normalized: bool) -> list[str]:
+def vector_faults(key: str, table: pa.Table, coding: Coding, *, normalized: bool) -> list[str]:
     """Find vectors that are not finite, have no length, or should have length 1 and do not."""
-    vectors = matrix(table)
+    codes, faults = stored_numbers(table), RowFaults(key)
+    if coding.vectors == "int8":
+        for index in np.flatnonzero((codes.astype(np.int16) < -STEPS).any(axis=1)).tolist():
+            faults.add("range", f"{_row(table, index)}: a code is below -{STEPS}, which is never written")
+    if not coding.known:
+        return faults.sentences()
+    vectors = coding.decode(codes)
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    faults = RowFaults(key)
     wrong = ~np.isfinite(lengths) | (lengths == 0)
     if normalized:
-        wrong |= np.abs(lengths - 1) > NORM_TOLERANCE
-    for index in np.flatnonzero(wrong):
-        row = f"{table['source_file'][index].as_py()} row {table['source_row'][index].as_py()}"
+        far = np.abs(lengths - 1) > NORM_TOLERANCE + coding.slack()
+        wrong |= far & ~coding.at_ends(codes).any(axis=1)
+    for index in np.flatnonzero(wrong).tolist():
         promised = ", promised 1" if normalized else ""
-        faults.add("length", f"{row}: the vector has length {lengths[index]:.6g}{promised}")
+        faults.add("length", f"{_row(table, index)}: the vector has length {lengths[index]:.6g}{promised}")
     return faults.sentences()
+
+
+def _row(table: pa.Table, index: int) -> str:
+    return f"{table['source_file'][index].as_py()} row {table['source_row'][index].as_py()}"
 
 
 def hashing_vectors(texts: Sequence[str], dimension: int) -> npt.NDArray[np.float64]:

@@ -29,14 +29,21 @@ SCHEMA = pa.schema(
         pa.field("dead_by_code", pa.string(), nullable=False),
         pa.field("dead_key", pa.string()),
         pa.field("dead_sha256", pa.string()),
+        pa.field("clipped", pa.int64(), nullable=False),
+        pa.field("scripts", pa.string(), nullable=False),
+        pa.field("calibration", pa.string()),
     ]
 )
+_COUNTS = ("dead_by_code", "scripts")
+_LATER = {"clipped", "scripts", "calibration"}
+"""Not in what embatch 0.1 wrote before vectors could be compact."""
 
 
 def to_columns(receipts: Sequence[Receipt]) -> dict[str, list[Any]]:
-    """Return one list a field of `SCHEMA`; dead letters by code become JSON."""
+    """Return one list a field of `SCHEMA`; counts by name become JSON."""
     columns: dict[str, list[Any]] = {name: [getattr(receipt, name) for receipt in receipts] for name in SCHEMA.names}
-    columns["dead_by_code"] = [canonical_json(dead).decode() if dead else "{}" for dead in columns["dead_by_code"]]
+    for name in _COUNTS:
+        columns[name] = [canonical_json(counts).decode() if counts else "{}" for counts in columns[name]]
     return columns
 
 
@@ -46,15 +53,14 @@ def from_columns(columns: Mapping[str, Sequence[Any]]) -> list[Receipt]:
     Raises:
         KeyError, TypeError, ValueError: these are not its columns.
     """
-    if columns.keys() != set(SCHEMA.names):
+    if columns.keys() | _LATER != set(SCHEMA.names):
         raise KeyError(*sorted(columns.keys() ^ set(SCHEMA.names)))
-    names = [name for name in SCHEMA.names if name != "dead_by_code"]
-    parsed = {text: json.loads(text) for text in set(columns["dead_by_code"])}
-    rows = zip(*(columns[name] for name in names), strict=True)
-    return [
-        Receipt(dead_by_code=parsed[dead], **dict(zip(names, row, strict=True)))
-        for row, dead in zip(rows, columns["dead_by_code"], strict=True)
-    ]
+    parsed: dict[str, Sequence[Any]] = {**columns}
+    for name in _COUNTS:
+        # many receipts say the same, and share it
+        known = {text: json.loads(text) for text in set(columns.get(name, ()))}
+        parsed |= {name: [known[text] for text in columns[name]]} if known else {}
+    return [Receipt(**dict(zip(parsed, row, strict=True))) for row in zip(*parsed.values(), strict=True)]
 
 
 def to_parquet(receipts: Sequence[Receipt]) -> bytes:

@@ -33,7 +33,9 @@ class Totals:
     chars: int
     chars_lost: int
     size_bytes: int
+    clipped: int
     dead_by_code: dict[str, int]
+    scripts: dict[str, int]
 
     @property
     def rows_dead(self) -> int:
@@ -55,12 +57,15 @@ class Totals:
 def total(receipts: Sequence[Receipt]) -> Totals:
     """Add receipts up."""
     dead: Counter[str] = Counter()
+    scripts: Counter[str] = Counter()
     for receipt in receipts:
         if receipt.dead_by_code:
             dead.update(receipt.dead_by_code)
-    counted = ("rows_in", "rows_ok", "tokens", "truncated", "chars", "chars_lost", "size_bytes")
+        scripts.update(receipt.scripts)
+    counted = ("rows_in", "rows_ok", "tokens", "truncated", "chars", "chars_lost", "size_bytes", "clipped")
     sums = {name: sum(map(attrgetter(name), receipts)) for name in counted}
-    return Totals(units=len(receipts), dead_by_code=dict(sorted(dead.items())), **sums)
+    by_code = dict(sorted(dead.items()))
+    return Totals(units=len(receipts), dead_by_code=by_code, scripts=dict(scripts.most_common()), **sums)
 
 
 def publish(store: Store, plan_id: str, receipts: Sequence[Receipt], *, single_writer: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pipeline.plan.document import PARTS, Plan, load, publish, require, shard_key, stored_id
 from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan
+from pipeline.plan.sample import sample_units
 
 __all__ = [
     "PARTS",
@@ -19,6 +20,7 @@ __all__ = [
     "make_plan",
     "publish",
     "require",
+    "sample_units",
     "shard_key",
     "stored_id",
 ]

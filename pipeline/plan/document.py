@@ -65,6 +65,11 @@ class Plan:
         return sum(unit.rows for unit in self.units)
 
     @property
+    def vectors(self) -> str:
+        """How vectors are stored, in the words of `output.vectors`."""
+        return schema.vectors_of(self.schema)
+
+    @property
     def sources(self) -> list[SourceFile]:
         """Source files, each once, in order."""
         return list(dict.fromkeys(piece.source for unit in self.units for piece in unit.slices))

@@ -43,7 +43,8 @@ def make_plan(config: JobConfig, device: Device) -> Plan:
         "unit_rows": unit_rows,
         "encoding_version": fingerprint.ENCODING_VERSION,
     }
-    return build(requested_identity(config), resolved, output_schema(keep, spec.dimension), units)
+    columns = output_schema(keep, spec.dimension, config.output.vectors)
+    return build(requested_identity(config), resolved, columns, units)
 
 
 def _refuse_output_inside_input(config: JobConfig) -> None:

@@ -15,7 +15,9 @@ import pyarrow as pa
 import ray
 
 from pipeline import failpoints, logs, shard, token_lengths
+from pipeline.calibration import Codes
 from pipeline.checkpoint.commits import commit, read_receipt
+from pipeline.corpus.scripts import count_scripts
 from pipeline.encoders.base import Vectors
 from pipeline.encoders.precision import device_name
 from pipeline.encoders.registry import build_encoder, restore
@@ -102,7 +104,7 @@ class EncodeAndCommit:
             failpoints.hit("encode.mid", unit.number)
             encoded = time.perf_counter()
         self._check_shape(vectors, len(work.source_row))
-        good = _usable(vectors, normalized=self._spec.normalized)
+        good = usable(vectors, normalized=self._spec.normalized)
         made = self._build(unit, key, work, vectors, good)
         receipt = commit(self._store, made, self._order.plan_id)
         seconds = {
@@ -127,32 +129,43 @@ class EncodeAndCommit:
             raise ModelError(self._spec.model, f"returned {vectors.dtype} {vectors.shape}, not float32 {expected}")
 
     def _build(self, unit: Unit, key: str, work: Payload, vectors: Vectors, good: npt.NDArray[np.bool_]) -> shard.Shard:
-        table = self._table(unit, work, vectors).filter(pa.array(good))
+        codes, clipped = self._codes(vectors[good])
         info = shard.ShardInfo(
             plan_id=self._order.plan_id,
             unit=unit.number,
             description=self._order.description,
             chars=_sum(work.prepared.rows["chars"], good),
             chars_lost=_sum(work.prepared.rows["chars_lost"], good),
+            clipped=clipped,
+            scripts=count_scripts(np.asarray(work.prepared.rows[payload.SCRIPT])[good]),
         )
-        return shard.build(info, key, table, _dead_table(unit, work, good))
+        return shard.build(info, key, self._table(unit, work, codes, good), _dead_table(unit, work, good))
 
-    def _table(self, unit: Unit, work: Payload, vectors: Vectors) -> pa.Table:
+    def _codes(self, vectors: Vectors) -> tuple[Codes, int]:
+        """Return vectors as the shard holds them, and how many numbers were cut to the ends of their range."""
+        if self._order.calibration is None:
+            return vectors, 0
+        codes, clipped = self._order.calibration.encode(vectors)
+        return codes, int(clipped.sum())
+
+    def _table(self, unit: Unit, work: Payload, codes: Codes, good: npt.NDArray[np.bool_]) -> pa.Table:
+        """Put the good rows together; `codes` are of these alone."""
         columns = {
             "id": work.ids.cast(pa.string()),
             **work.keep,
-            "embedding": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.reshape(-1)), type=self._schema.field("embedding").type
-            ),
             "n_tokens": work.prepared.rows["n_tokens"],
             "truncated": work.prepared.rows["truncated"],
             "source_file": pa.array(_sources(unit), pa.string()).take(work.slice_index),
             "source_row": work.source_row,
         }
-        return pa.table([columns[name] for name in self._schema.names], schema=self._schema)
+        kept = {name: column.filter(pa.array(good)) for name, column in columns.items()}
+        kept["embedding"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(codes.reshape(-1)), type=self._schema.field("embedding").type
+        )
+        return pa.table([kept[name] for name in self._schema.names], schema=self._schema)
 
 
-def _usable(vectors: Vectors, *, normalized: bool) -> npt.NDArray[np.bool_]:
+def usable(vectors: Vectors, *, normalized: bool) -> npt.NDArray[np.bool_]:
     """Tell for each vector whether it is finite and not zero (normalised: of length 1), bool [n]."""
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     good: npt.NDArray[np.bool_] = np.isfinite(norms) & (norms > 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.calibration import Calibration
 from pipeline.config import JobConfig
 
 CALLS_PER_ACTOR = 2
@@ -13,7 +14,10 @@ CALLS_PER_ACTOR = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOrder:
-    """One run's orders. Workers build their own stores, readers and encoders from it."""
+    """One run's orders. Workers build their own stores, readers and encoders from it.
+
+    `calibration` turns vectors into what the shards hold; None: as they are.
+    """
 
     config: JobConfig
     plan_id: str
@@ -25,3 +29,9 @@ class WorkOrder:
     skip_changed: bool
     log: dict[str, str] | None = None
     """What workers' log lines carry as JSON objects; None: they are plain."""
+    calibration: Calibration | None = None
+
+    def calibrated(self, calibration: Calibration) -> WorkOrder:
+        """Return these orders with a calibration, which the footers describe too."""
+        described = {**self.description, **calibration.description()}
+        return replace(self, calibration=calibration, description=described)

@@ -23,6 +23,8 @@ _DEAD = pa.struct(
         pa.field("reason", pa.string()),
     ]
 )
+SCRIPT = "script"
+"""Among what was prepared of each row: the place of its text's script in `corpus.scripts.SCRIPTS`."""
 _PREPARED = "prepared."
 _KEEP = "keep."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pipeline import logs
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
 from pipeline.corpus.rows import Collector, DeadRowError
+from pipeline.corpus.scripts import script_codes
 from pipeline.encoders.base import PreparedTexts, Preparer
 from pipeline.encoders.registry import build_preparer, restore
 from pipeline.exceptions import PipelineError, SourceChangedError
@@ -39,6 +41,24 @@ def read_units(batch: pa.Table, order: WorkOrder) -> Iterator[pa.Table]:
             yield payload.error_row(unit, error)
             return
         yield row
+
+
+def read_sample(unit: Unit, rows: int, order: WorkOrder) -> PreparedTexts:
+    """Read a unit and prepare some of its rows, evenly spread; those too long to be embedded are left out.
+
+    Raises:
+        PipelineError: as the run itself would meet it.
+    """
+    documents = _ReadGroup(order, [unit]).read(unit)
+    usable = len(documents.texts)
+    places = np.unique(np.linspace(0, usable - 1, min(rows, usable)).round().astype(np.intp)).tolist()
+    chosen = replace(
+        documents,
+        texts=[documents.texts[place] for place in places],
+        prompts=[documents.prompts[place] for place in places],
+    )
+    prepared = _prepare(chosen, order)
+    return prepared.select(~np.isin(np.arange(len(places)), list(_too_long(prepared, order))))
 
 
 class _ReadGroup:
@@ -77,9 +97,9 @@ class _ReadGroup:
 
 def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, read_seconds: float) -> pa.Table:
     started = time.perf_counter()
-    preparer = _preparer(json.dumps(order.encoder))
-    per_row = RowRule(order.config.input, order.config.encoder.prompt).has_prompts
-    prepared = preparer.prepare(documents.texts, documents.prompts if per_row else None)
+    prepared = _prepare(documents, order)
+    scripts = {payload.SCRIPT: pa.array(script_codes(documents.texts))}
+    prepared = replace(prepared, rows={**prepared.rows, **scripts})
     keep = documents.keep_columns(kept_columns(decode_schema(order.schema)))
     reasons = _too_long(prepared, order)
     if reasons:
@@ -89,6 +109,11 @@ def _prepared_row(unit: Unit, documents: Documents, order: WorkOrder, read_secon
         documents = _reject(documents, fits, reasons)
     seconds = {"read": read_seconds, "tokenize": time.perf_counter() - started}
     return payload.to_row(unit, documents, keep, prepared, seconds)
+
+
+def _prepare(documents: Documents, order: WorkOrder) -> PreparedTexts:
+    per_row = RowRule(order.config.input, order.config.encoder.prompt).has_prompts
+    return _preparer(json.dumps(order.encoder)).prepare(documents.texts, documents.prompts if per_row else None)
 
 
 def _too_long(prepared: PreparedTexts, order: WorkOrder) -> dict[int, str]:

@@ -63,13 +63,18 @@ def retrieval(folder: Path, work: Path, dtype: str, text: str) -> float:
     """nDCG@10 x 100 of a folder with corpus, queries and qrels."""
     documents = embed(folder / "corpus.jsonl.gz", work, dtype, id="_id", text=text)
     queries = embed(folder / "queries.jsonl.gz", work, dtype, id="_id")
-    rows = {name: row for row, name in enumerate(documents["id"].to_pylist())}
-    asked = {name: row for row, name in enumerate(queries["id"].to_pylist())}
-    relevance = np.zeros((len(asked), len(rows)))
+    judged = relevance(folder, queries["id"].to_pylist(), documents["id"].to_pylist())
+    return 100 * float(ndcg_score(judged, vectors(queries) @ vectors(documents).T, k=10))
+
+
+def relevance(folder: Path, queries: list[str], documents: list[str]) -> np.ndarray:
+    """Judged scores, float64 [queries, documents]."""
+    rows, asked = ({name: row for row, name in enumerate(names)} for names in (documents, queries))
+    judged = np.zeros((len(asked), len(rows)))
     with (folder / "qrels.tsv").open() as file:
         for entry in csv.DictReader(file, delimiter="\t"):
-            relevance[asked[entry["query-id"]], rows[entry["corpus-id"]]] = float(entry["score"])
-    return 100 * float(ndcg_score(relevance, vectors(queries) @ vectors(documents).T, k=10))
+            judged[asked[entry["query-id"]], rows[entry["corpus-id"]]] = float(entry["score"])
+    return judged
 
 
 def similarity(data: Path, work: Path, dtype: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.checkpoint.commits import commit, committed
-from pipeline.checkpoint.entries import from_columns
+from pipeline.checkpoint.entries import from_columns, to_columns
 from pipeline.checkpoint.receipts import FOLDER, ReceiptLog, load
 from pipeline.exceptions import DamagedOutputError
 from pipeline.records import Effort
@@ -64,6 +64,14 @@ def test_cached_receipts_are_those_of_the_shards(store, receipts, plan_id):
     cached = from_columns(json.loads(store.read(f"{FOLDER}/000001-000000.json")))
 
     assert {receipt.unit: receipt for receipt in cached} == receipts
+
+
+def test_receipts_from_before_compact_vectors_are_read(receipts):
+    columns = to_columns(list(receipts.values()))
+    for later in ("clipped", "scripts", "calibration"):
+        del columns[later]
+
+    assert from_columns(columns) == list(receipts.values())
 
 
 @pytest.mark.parametrize("damage", [b'{"unit": 0', b"\xff\xfe", b"[]", b'{"unit":[0]}', b""])

@@ -15,6 +15,10 @@ from commands import encoded, start
 pytestmark = pytest.mark.ray
 
 
+COMPACT = ("--set", "output.vectors=int8")
+"""What is made of a sample before the first commit is to survive kills too."""
+
+
 def shards(output):
     return {path.name: path.read_bytes() for path in Path(output, "data").glob("*.parquet")}
 
@@ -23,7 +27,7 @@ def shards(output):
 def expected(job, embatch, tmp_path, job_file, digest_of):
     """The digest of an undisturbed run."""
     output = str(tmp_path / "undisturbed")
-    done = embatch("run", str(job_file), "--output", output)
+    done = embatch("run", str(job_file), "--output", output, *COMPACT)
     assert done.returncode == 0, done.stderr
     return digest_of(output)
 
@@ -33,7 +37,7 @@ def test_killed_process_groups_resume_to_the_same_output(job, job_file, embatch,
     watch = f"encode.start:append={log}"
     committed = {}
     for unit in (2, 7):
-        killed = start(job_file, EMBATCH_FAILPOINTS=f"{watch};encode.start@unit={unit}:sleep=600")
+        killed = start(job_file, *COMPACT, EMBATCH_FAILPOINTS=f"{watch};encode.start@unit={unit}:sleep=600")
         deadline = time.monotonic() + 90
         while str(unit) not in encoded(log) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -52,7 +56,7 @@ def test_killed_process_groups_resume_to_the_same_output(job, job_file, embatch,
         committed = shards(output)
         with log.open("a") as file:
             file.write("- | -\n")
-    done = embatch("run", str(job_file), EMBATCH_FAILPOINTS=watch)
+    done = embatch("run", str(job_file), *COMPACT, EMBATCH_FAILPOINTS=watch)
     assert done.returncode == 0, done.stderr
     redone = encoded(log)[len(encoded(log)) - encoded(log)[::-1].index("|") :]
     assert {f"{int(unit):08d}" for unit in redone}.isdisjoint({name[5:13] for name in committed})
@@ -76,12 +80,13 @@ def test_a_driver_killed_around_the_manifest_finishes_later(job, job_file, embat
         "local.after_link",
         "claim.after_create",
         "plan.before_head",
+        "calibration.after_put",
         "manifest.before_put",
         "manifest.after_put",
     ):
-        killed = embatch("run", str(job_file), EMBATCH_FAILPOINTS=f"{place}:SIGKILL")
+        killed = embatch("run", str(job_file), *COMPACT, EMBATCH_FAILPOINTS=f"{place}:SIGKILL")
         assert killed.returncode == -signal.SIGKILL
-    done = embatch("run", str(job_file), "--json")
+    done = embatch("run", str(job_file), *COMPACT, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["this_run"]["units"] == 0
     assert digest_of(job["output"]["uri"]) == expected

@@ -140,7 +140,7 @@ def test_a_foreign_folder_is_refused(config, tmp_path):
 
 def test_no_rows_complete_or_fail_as_asked(config, tmp_path):
     write_jsonl(tmp_path / "none/a.jsonl", [])
-    empty = changed(config, input={"uri": str(tmp_path / "none"), "keep": ()})
+    empty = changed(config, input={"uri": str(tmp_path / "none"), "keep": ()}, output={"vectors": "int8"})
     with pytest.raises(EmptyInputError):
         run(empty, RunOptions(fail_on_empty=True))
     assert run(empty).totals["rows_in"] == 0
