@@ -90,7 +90,8 @@ class Calibration:
     def description(self) -> dict[str, str]:
         """Return what a shard's footer says of it, so that a reader needs nothing else."""
         ranges = {"scale": self.scale, "offset": self.offset} if self.scale else {}
-        return {"calibration": self.digest, **{name: json.dumps(values) for name, values in ranges.items()}}
+        told = {"vectors": self.vectors, "calibration": self.digest}
+        return told | {name: json.dumps(values) for name, values in ranges.items()}
 
 
 def calibrate(plan_id: str, vectors: str, dimension: int, sample: Sequence[Vectors]) -> Calibration:

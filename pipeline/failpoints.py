@@ -18,6 +18,7 @@ from pipeline.exceptions import InterruptedRunError
 
 NAMES = (
     "plan.before_head",
+    "calibration.encode",
     "calibration.before_put",
     "calibration.after_put",
     "claim.after_create",

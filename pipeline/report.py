@@ -183,7 +183,6 @@ def describe(plan: Plan) -> dict[str, str]:
         "model": spec.model,
         "revision": spec.revision or "",
         "dimension": str(spec.dimension),
-        "vectors": plan.vectors,
         "dtype": spec.dtype,
         "pooling": spec.pooling,
         "normalized": str(spec.normalized).lower(),

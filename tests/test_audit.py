@@ -209,7 +209,7 @@ def rebuild(
 ) -> None:
     """Change a shard as a consistent liar would: footers, digests and manifest all made anew."""
     told = shard.footer(made.shard(unit).read_bytes(), made.name(unit))
-    described = {name: told[name] for name in ("calibration", "scale", "offset") if name in told} | described
+    described = {name: told[name] for name in ("vectors", "calibration", "scale", "offset") if name in told} | described
     table = change(pq.read_table(made.shard(unit)).replace_schema_metadata())
     if dead is None:
         found = list((made.output / "_dead").glob(f"part-{unit:08d}-*"))

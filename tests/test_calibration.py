@@ -81,7 +81,7 @@ def test_a_vector_has_its_code_in_any_company(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_footer_alone_decodes(kind):
     made = rule(kind, vectors(300))
-    footer = {"plan_id": PLAN_ID, "vectors": kind, "dimension": "16", **made.description()}
+    footer = {"plan_id": PLAN_ID, "dimension": "16", **made.description()}
     codes, _ = made.encode(vectors(5, seed=2))
     assert np.array_equal(from_footer(footer).decode(codes), made.decode(codes))
     assert footer["calibration"] == made.digest

@@ -66,6 +66,8 @@ def requested_identity(config: JobConfig) -> dict[str, Any]:
     """Return what the job asks for, without what never changes the output (name, limits, cluster, target)."""
     values = config.model_dump(mode="json", exclude={"name", "limits", "cluster"})
     values["output"].pop("uri")
+    if values["output"]["vectors"] == "float32":
+        del values["output"]["vectors"]  # a plan from before it could be chosen goes on
     return values
 
 

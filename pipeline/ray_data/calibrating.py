@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
+from pipeline import failpoints
 from pipeline.calibration import Calibration, calibrate
 from pipeline.encoders.base import Vectors
 from pipeline.encoders.registry import build_encoder, restore
@@ -62,6 +63,7 @@ class SampleReplica:
     def _encode(self, unit: Unit, rows: int) -> Vectors:
         if self._failure is not None:
             raise self._failure
+        failpoints.hit("calibration.encode", unit.number)
         prepared = read_sample(unit, rows, self._order)
         vectors = self._encoder.encode(prepared, Reporting(self._ledger, unit.number))
         found: Vectors = vectors[usable(vectors, normalized=self._spec.normalized)]
@@ -93,7 +95,7 @@ def _sample_vectors(chosen: Chosen, order: WorkOrder, pool: Pool, look: Callable
             for call in arrived:
                 try:
                     work.take(call)
-                except ray.exceptions.RayActorError as error:
+                except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
                     unit = work.unit(call)
                     pieces = [str(piece) for piece in unit.slices]
                     raise PoisonUnitError(unit.number, limits.unit_attempts, pieces) from error

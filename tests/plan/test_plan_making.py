@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, PlanChangedError, SourceReadError
 from pipeline.plan import InputDrift, Plan, check_unchanged, input_drift, make_plan, publish
 from pipeline.plan.making import MAX_UNIT_ROWS, MIN_UNIT_ROWS, default_unit_rows
+from pipeline.schema import bytes_a_vector
 from pipeline.storage import open_store
 
 CPU = Device(kind="cpu", bf16=False)
@@ -78,6 +80,8 @@ def test_keys_that_do_not_change_the_output_are_no_part_of_the_plan(job, path, v
         ("encoder.pooling", "cls", 'encoder.pooling: "auto" -> "cls"'),
         ("encoder.dtype", "float32", 'encoder.dtype: "auto" -> "float32"'),
         ("encoder.max_batch_tokens", 64, 'encoder.max_batch_tokens: "auto" -> 64'),
+        ("encoder.truncate_dim", 8, "encoder.truncate_dim: null -> 8"),
+        ("output.vectors", "int8", 'output.vectors: absent -> "int8"'),
         ("text.long", "reject", 'text.long: "truncate" -> "reject"'),
         ("output.unit_rows", 26, "output.unit_rows: 25 -> 26"),
         ("output.unit_bytes", 2048, "output.unit_bytes: 67108864 -> 2048"),
@@ -96,6 +100,29 @@ def test_changed_prompt_is_refused(job):
         check_unchanged(parse_job({**job, "encoder": {"model": "hashing:16", "prompt": "passage: "}}), planned, "out")
     with pytest.raises(PlanChangedError, match=r"encoder\.prompt"):
         check_unchanged(parse_job(job), planned, "out")
+
+
+def test_plan_from_before_vectors_could_be_compact_goes_on(job):
+    plan = plan_of(job)
+    old = {name: {**section} for name, section in plan.requested.items() if isinstance(section, dict)}
+    del old["encoder"]["truncate_dim"]
+    check_unchanged(parse_job(job), replace(plan, requested={**plan.requested, **old}), "out")
+
+
+@pytest.mark.parametrize(
+    ("vectors", "kind"), [("float32", "float"), ("float16", "halffloat"), ("int8", "int8"), ("binary", "uint8")]
+)
+def test_vectors_are_planned_as_they_will_be_stored(job, vectors, kind):
+    plan = make_plan(changed(job, "output.vectors", vectors), CPU)
+    assert plan.vectors == vectors
+    assert str(plan.schema.field("embedding").type.value_type) == kind
+    assert bytes_a_vector(plan.schema) == {"float32": 64, "float16": 32, "int8": 16, "binary": 2}[vectors]
+
+
+def test_signs_that_fill_no_whole_bytes_are_refused(job):
+    config = changed({**job, "encoder": {"model": "hashing:16", "truncate_dim": 12}}, "output.vectors", "binary")
+    with pytest.raises(ConfigError, match=r"output\.vectors: binary packs 8 numbers into a byte, and 12 do not"):
+        make_plan(config, CPU)
 
 
 def test_other_encoding_version_is_refused(job, monkeypatch):

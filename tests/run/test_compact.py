@@ -12,7 +12,7 @@ from pipeline import planning, verify
 from pipeline.calibration import Calibration, from_json
 from pipeline.checkpoint import calibrations
 from pipeline.config import JobConfig, parse_job
-from pipeline.exceptions import ConfigError, DamagedOutputError, LimitReachedError
+from pipeline.exceptions import DamagedOutputError, LimitReachedError
 from pipeline.job import run
 from pipeline.storage import open_store
 
@@ -73,11 +73,3 @@ def test_a_calibration_that_is_there_is_taken(config):
     assert report.vectors["sample"] == {"rows": 1, "units": 1}
     assert from_json(calibration(job)) == theirs
     assert verify(job.output.uri).findings == ()
-
-
-def test_signs_that_fill_no_whole_bytes_are_refused(config):
-    values = compact(config).model_dump()
-    values["encoder"] |= {"truncate_dim": 12}
-    values["output"] |= {"vectors": "binary"}
-    with pytest.raises(ConfigError, match=r"output\.vectors: binary packs 8 numbers into a byte, and 12 do not"):
-        run(parse_job(values))

@@ -126,3 +126,23 @@ def test_a_second_run_is_refused_while_the_first_is_alive(job, job_file, embatch
     assert first.returncode == 8, output
     assert "stopped by SIGTERM" in output
     assert embatch("run", str(job_file)).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_worker_killed_over_the_sample_is_replaced(job_file, embatch, tmp_path):
+    marker = tmp_path / "killed"
+    done = embatch(
+        "run", str(job_file), *COMPACT, "--json", EMBATCH_FAILPOINTS=f"calibration.encode:once={marker},SIGKILL"
+    )
+    assert marker.exists(), "the fault never fired"
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["vectors"]["sample"] == {"rows": 300, "units": 12}
+
+
+@pytest.mark.slow
+def test_a_unit_that_kills_workers_over_the_sample_is_named(job, job_file, embatch):
+    rule = "calibration.encode@unit=5:SIGKILL"
+    done = embatch("run", str(job_file), *COMPACT, "--set", "limits.unit_attempts=2", EMBATCH_FAILPOINTS=rule)
+    assert done.returncode == 8
+    assert "unit 5 (b.jsonl.gz rows 25 to 49) lost its worker 2 times" in done.stderr
+    assert not Path(job["output"]["uri"], "_job/calibration.json").exists()
