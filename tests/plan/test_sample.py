@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.plan.sample import FEWEST_UNITS, MOST_UNITS, ROWS, sample_units
+from pipeline.plan.sample import FEWEST_UNITS, MOST_ROWS, MOST_UNITS, sample_units
 from pipeline.records import Format, Slice, SourceFile, Unit
 
 SOURCE = SourceFile(path="a.jsonl", size=5, etag="e", format=Format.JSONL)
@@ -29,7 +29,7 @@ def chosen(*rows: int) -> list[tuple[int, int]]:
 @given(st.lists(st.integers(0, 70_000), max_size=600))
 def test_it_is_bounded_and_never_more_than_is_there(rows):
     found = chosen(*rows)
-    assert sum(count for _, count in found) <= ROWS + MOST_UNITS
+    assert sum(count for _, count in found) <= MOST_ROWS + MOST_UNITS
     assert len(found) <= MOST_UNITS
     assert all(0 < count <= rows[number] for number, count in found)
     assert [number for number, _ in found] == sorted({number for number, _ in found})
@@ -37,8 +37,13 @@ def test_it_is_bounded_and_never_more_than_is_there(rows):
 
 
 def test_all_rows_of_a_small_plan():
-    assert chosen(25, 0, 3, 900) == [(0, 25), (2, 3), (3, 900)]
-    assert chosen(*[16] * 256) == [(number, 16) for number in range(256)]
+    assert chosen(25, 0, 3, 400) == [(0, 25), (2, 3), (3, 400)]
+    assert chosen(*[2] * 256) == [(number, 2) for number in range(256)]
+
+
+def test_a_part_of_the_rows_of_a_larger_one():
+    assert chosen(25, 0, 3, 900) == [(0, 14), (2, 2), (3, 497)]
+    assert sum(count for _, count in chosen(*[512] * 20)) == pytest.approx(20 * 512 / 8, abs=16)
 
 
 @pytest.mark.parametrize(
