@@ -571,8 +571,10 @@ def test_asks_for_some_length_where_none_is_promised(made):
     table = pq.read_table(made.shard(8))
     vectors = pa.array([[0.0] * 16, [5.0] * 16, None], table["embedding"].type)
     coding = Coding(vectors="float32", dimension=16)
-    (finding,) = vector_faults("data/x", replace_column(table, "embedding", vectors), coding, normalized=False)
-    assert finding == "data/x: d/more.jsonl row 0: the vector has length 0 (and 1 more rows)"
+    assert vector_faults("data/x", replace_column(table, "embedding", vectors), coding, normalized=False) == [
+        "data/x: d/more.jsonl row 2: there is no vector",
+        "data/x: d/more.jsonl row 0: the vector has length 0 (and 1 more rows)",
+    ]
 
 
 def test_finds_a_dropped_row_though_all_counts_agree(made):

@@ -95,6 +95,17 @@ def test_finds_codes_that_no_vector_gives(made, code, finding):
     assert any(f"c.jsonl.zst row 1: {finding}" in found for found in made.verify(check_input=False).findings)
 
 
+@pytest.mark.parametrize("made", KINDS, indirect=True)
+def test_finds_a_row_without_a_vector(made):
+    def lose(table: pa.Table) -> pa.Table:
+        codes = table["embedding"].combine_chunks().to_pylist()
+        return replace_column(table, "embedding", pa.array([codes[0], None, *codes[2:]], table["embedding"].type))
+
+    rebuild(made, 6, lose)
+    findings = made.verify(check_input=False).findings
+    assert f"{made.name(6)}: c.jsonl.zst row 1: there is no vector" in findings
+
+
 def test_finds_a_shard_of_another_calibration(made):
     rebuild(made, 6, calibration="0" * 64)
     (finding,) = made.verify(check_input=False).findings

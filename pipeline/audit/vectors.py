@@ -19,6 +19,8 @@ HASHING_TOLERANCE = 1e-6
 def vector_faults(key: str, table: pa.Table, coding: Coding, *, normalized: bool) -> list[str]:
     """Find vectors that are not finite, have no length, or should have length 1 and do not."""
     codes, faults = stored_numbers(table), RowFaults(key)
+    for index in np.flatnonzero(table["embedding"].is_null().to_numpy()).tolist():
+        faults.add("null", f"{_row(table, index)}: there is no vector")
     if coding.vectors == "int8":
         for index in np.flatnonzero((codes.astype(np.int16) < -STEPS).any(axis=1)).tolist():
             faults.add("range", f"{_row(table, index)}: a code is below -{STEPS}, which is never written")
