@@ -136,17 +136,25 @@ def describe(key: str, data: bytes) -> Receipt:
 
 def _parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
     prefixed: dict[Any, Any] = {PREFIX + name: value for name, value in metadata.items()}
+    others = [name for name in table.column_names if name != "embedding"]
     sink = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata(prefixed or None),
         sink,
         compression="zstd",
         row_group_size=ROW_GROUP_ROWS,
-        use_dictionary=[name for name in table.column_names if name != "embedding"],
-        write_statistics=[name for name in table.column_names if name != "embedding"],
+        use_dictionary=[*others, *_byte_vectors(table.schema)],
+        write_statistics=others,
         write_page_checksum=True,
     )
     return sink.getvalue()
+
+
+def _byte_vectors(schema: pa.Schema) -> list[str]:
+    """Return the path of vectors whose elements are a byte: Parquet stores each as four, but a dictionary's as one."""
+    if "embedding" not in schema.names or schema.field("embedding").type.value_type.bit_width != 8:
+        return []
+    return ["embedding.list.element"]
 
 
 def _count(codes: pa.ChunkedArray) -> dict[str, int]:

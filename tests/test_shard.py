@@ -86,6 +86,19 @@ def test_how_the_rows_lie_in_memory_does_not_matter():
     assert build(INFO, KEY, pieces, dead_table(DEAD)) == build(INFO, KEY, table, dead_table(DEAD))
 
 
+@pytest.mark.parametrize("vectors", ["int8", "binary"])
+def test_elements_of_a_byte_take_a_byte(vectors):
+    schema = output_schema({}, 512, vectors)
+    kind = schema.field("embedding").type
+    random = np.random.default_rng(0).integers(-128, 128, 2000 * kind.list_size)
+    codes = pa.FixedSizeListArray.from_arrays(random.astype(np.int8).view(kind.value_type.to_pandas_dtype()), type=kind)
+    table = make_table(2000).drop_columns(list(KEEP))
+    table = table.set_column(1, schema.field("embedding"), codes).cast(schema)
+    made = build(INFO, KEY, table, dead_table([]))
+    assert len(made.data) < 1.05 * codes.nbytes + 20_000
+    assert read(made.data, KEY).equals(table)
+
+
 def test_plan_unit_and_description_are_in_the_footer():
     found = footer(make_shard().data, KEY)
     assert (found["format"], found["plan_id"], found["unit"]) == ("1", INFO.plan_id, "7")
