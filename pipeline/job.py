@@ -98,7 +98,6 @@ class _Run:
             self._refuse_foreign_output()
         else:
             self._refuse_changes(self._plan)
-            self._calibration = calibrations.load(self._store, self._plan.plan_id, self._plan.vectors)
             if self._is_complete(self._plan):
                 return self._report(None, None)
         if not self._options.single_writer:
@@ -155,6 +154,7 @@ class _Run:
             self._head = None
             self._warn(f"{len(lost)} shards of the finished output are gone; they are made again")
             return False
+        self._calibration = calibrations.load(self._store, plan.plan_id, plan.vectors)
         self._receipts = {entry.unit: entry for entry in entries}
         self._earlier = set(self._receipts)
         return True
@@ -163,6 +163,8 @@ class _Run:
         """Take what is committed for done; returns the listing that says so."""
         present = commits.committed(self._store, plan.plan_id)
         self._receipts = receipts.load(self._store, plan.plan_id, present)
+        # after the listing: what a shard was made with was there before it
+        self._calibration = calibrations.load(self._store, plan.plan_id, plan.vectors)
         calibrations.refuse_others(self._store, self._calibration, self._receipts.values())
         self._earlier = set(self._receipts)
         return present
@@ -237,12 +239,8 @@ class _Run:
         """Add the job's one calibration to the orders: the one that is there, else one made now, before any commit."""
         from pipeline.ray_data.calibrating import make_calibration
 
-        def look() -> None:
-            claim.require()
-            self._stop.look()
-
         if self._calibration is None and plan.vectors != UNCODED:
-            made = make_calibration(plan, order, pool, look)
+            made = make_calibration(plan, order, pool, claim, self._stop)
             self._calibration = calibrations.publish(self._store, made)
         return order.calibrated(self._calibration) if self._calibration else order
 

@@ -17,6 +17,7 @@ import ray
 
 from pipeline import failpoints
 from pipeline.calibration import Calibration, calibrate
+from pipeline.checkpoint.claims import Claim
 from pipeline.encoders.base import Vectors
 from pipeline.encoders.registry import build_encoder, restore
 from pipeline.exceptions import PipelineError, PoisonUnitError, from_json, to_json
@@ -31,6 +32,7 @@ from pipeline.ray_data.reporting import Reporting
 from pipeline.ray_data.sharing import require_output
 from pipeline.ray_data.watchdog import Watchdog
 from pipeline.records import Unit
+from pipeline.stopping import Stop
 
 TICK_SECONDS = 1.0
 COPIES = 2
@@ -70,19 +72,24 @@ class SampleReplica:
         return found
 
 
-def make_calibration(plan: Plan, order: WorkOrder, pool: Pool, look: Callable[[], None]) -> Calibration:
-    """Make a plan's calibration from its sample; nothing is written. `look` is called each second and may raise.
+def make_calibration(plan: Plan, order: WorkOrder, pool: Pool, claim: Claim, stop: Stop) -> Calibration:
+    """Make a plan's calibration from its sample; nothing is written.
 
     Raises:
-        PipelineError: the first error of a replica, a stall, or what `look` raises.
+        PipelineError: the first error of a replica, a stall, a lost claim, or what `stop` says.
         PoisonUnitError: a unit lost its replica as often as one may.
     """
+
+    def look() -> None:
+        claim.require()
+        stop.look()
+
     found = _sample_vectors(sample_units(plan.units), order, pool, look)
     return calibrate(plan.plan_id, plan.vectors, plan.resolved["encoder"]["dimension"], found)
 
 
 def _sample_vectors(chosen: Chosen, order: WorkOrder, pool: Pool, look: Callable[[], None]) -> list[Vectors]:
-    """Encode the chosen rows; one array a unit, in their order."""
+    """Encode the chosen rows; one array a unit, in their order. `look` is called each second and may raise."""
     if not chosen:
         return []
     limits = order.config.limits
