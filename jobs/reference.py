@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.config import JobConfig, Section
+from pipeline.config import JobConfig, RemoteConfig, Section
 
 HEADER = """# The job file
 
@@ -50,8 +50,9 @@ environment (for S3 the usual AWS variables, roles or files; `AWS_ENDPOINT_URL` 
 What is marked *identity* changes the output: it is fixed in the output's plan, and a run with another value is
 refused (exit 4).
 """
-NOT_IDENTITY = ("name", "output.uri", "limits", "cluster")
-NESTED = {"encoder.prompt": "PromptConfig", "cluster.replicas": "ReplicaRange"}
+_HOW_TO_ASK = RemoteConfig.model_fields.keys() - {"base_url", "service", "reply_model", "dimensions", "max_chars"}
+NOT_IDENTITY = ("name", "output.uri", "limits", "cluster", *(f"encoder.remote.{key}" for key in _HOW_TO_ASK))
+NESTED = {"encoder.prompt": "PromptConfig", "encoder.remote": "RemoteConfig", "cluster.replicas": "ReplicaRange"}
 """Keys whose value is a mapping of its own."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
@@ -27,6 +28,8 @@ _NAME_IN_A_FILE = {"pattern": r"^([A-Za-z0-9]|\{ds\})([A-Za-z0-9._-]|\{ds\}){0,6
 """For editors, which see the name before the day is put into it."""
 
 _DURATION = re.compile("([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?")
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
+"""No name with small letters, so that a key that was pasted there is not taken for one."""
 _CONTAINER_PROTOCOLS = ("abfs", "abfss", "wasb", "wasbs", "adl")
 """On Azure a URI's user part names the container: abfs://container@account…/path."""
 
@@ -99,11 +102,80 @@ class PromptConfig(Section):
         return self.template is not None or self.column is not None
 
 
+class RemoteConfig(Section):
+    """A hosted model behind an OpenAI-compatible API, with `encoder.backend: remote`."""
+
+    base_url: Text
+    """What stands before `/embeddings`, such as `https://api.openai.com/v1`. The texts are sent there. Identity unless
+    `service` is given."""
+    api_key_env: Annotated[str, Field(json_schema_extra={"pattern": _VARIABLE.pattern})] | None = None
+    """The environment variable with the key, on every node and where the command runs; never the key itself."""
+    api_key_file: Annotated[str, Field(json_schema_extra={"pattern": "^[/~]"})] | None = None
+    """The file with the key, on every node and where the command runs."""
+    service: Text | None = None
+    """Your own name for what answers there; it stands for `base_url` in the output's identity, which may then move."""
+    reply_model: Text | None = None
+    """The model's name in replies, where it is not `encoder.model`, alone or with a version after it."""
+    dimensions: Count | None = None
+    """Numbers a vector, for models that let one choose; the model's own when absent."""
+    max_chars: Count | None = None
+    """Characters of prompt and text that are sent; `text.long` says what becomes of longer ones. When absent, a text
+    that is too long for the API is a dead letter."""
+    max_batch_items: Annotated[int, Field(gt=0, le=2048, strict=True)] = 256
+    """Texts a request at the most."""
+    max_batch_tokens: Count = 300_000
+    """Tokens a request at the most, estimated at one for every two bytes."""
+    concurrency: Annotated[int, Field(gt=0, le=256, strict=True)] = 8
+    """Requests at a time, of each replica."""
+    timeout_seconds: Annotated[float, Field(gt=0, strict=True)] = 60.0
+    """How long a request may take."""
+    price_per_million_tokens: Annotated[float, Field(ge=0, strict=True)] | None = None
+    """In any currency; with it, reports and `embatch plan` tell the cost, and `limits.max_cost` has a meaning."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        if name is not None and not _VARIABLE.fullmatch(name):
+            msg = "write the name of an environment variable, in capitals; the key itself never stands in a job"
+            raise ValueError(msg)
+        return name
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _path(cls, path: str | None) -> str | None:
+        if path is not None and not path.startswith(("/", "~")):
+            msg = "write the whole path of a file, from / or ~; the key itself never stands in a job"
+            raise ValueError(msg)
+        return path
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(_refuse_credentials(url))
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            msg = "write an address such as https://api.openai.com/v1"
+            raise ValueError(msg)
+        if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/embeddings"):
+            msg = "write only what stands before /embeddings, without a query"
+            raise ValueError(msg)
+        return parts._replace(netloc=parts.netloc.lower(), path=parts.path.rstrip("/")).geturl()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the vectors."""
+        return {
+            "service": self.service or self.base_url,
+            "reply_model": self.reply_model,
+            "dimensions": self.dimensions,
+            "max_chars": self.max_chars,
+        }
+
+
 class EncoderConfig(Section):
     """The model and everything about it that changes the vectors."""
 
     model: Text
-    """A hub id, a folder, a URI (`s3://models/gte-small/`), `packaged:all-MiniLM-L6-v2`, or `hashing:64` for tests."""
+    """A hub id, a folder, a URI (`s3://models/gte-small/`), `packaged:all-MiniLM-L6-v2`, or `hashing:64` for tests;
+    with `backend: remote` the API's name of it, such as `text-embedding-3-small`."""
     revision: str | None = None
     """The hub revision; when absent, the current commit is pinned in the plan."""
     prompt: PromptConfig | None = None
@@ -123,10 +195,12 @@ class EncoderConfig(Section):
     trained for it (Matryoshka). The model's own when absent."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the forward; pooling is always float32. `auto` is resolved once and recorded in the plan."""
-    backend: Literal["auto", "packed", "padded"] = "auto"
+    backend: Literal["auto", "packed", "padded", "remote"] = "auto"
     """`packed` spends nothing on padding (BERT, RoBERTa, XLM-R, DistilBERT, MPNet, T5, ModernBERT, Nomic, EuroBERT,
     Qwen3); `padded` runs any model on any device; `auto` is packed where it can be, and the plan records which and
-    why."""
+    why; `remote` asks the API that `remote` names."""
+    remote: RemoteConfig | None = None
+    """The API of a hosted model."""
     max_batch_tokens: Count | Literal["auto"] = "auto"
     """Tokens a batch, padding included; `auto` is a static default, recorded in the plan."""
     convert_pickle: Annotated[bool, Field(strict=True)] = False
@@ -144,6 +218,11 @@ class EncoderConfig(Section):
     @classmethod
     def _bare_string(cls, prompt: object) -> object:
         return {"text": prompt} if isinstance(prompt, str) else prompt
+
+    def cost(self, tokens: int) -> float | None:
+        """Return what a hosted model takes for so many tokens; None where the job names no price."""
+        price = None if self.remote is None else self.remote.price_per_million_tokens
+        return None if price is None else tokens * price / 1e6
 
 
 class TextConfig(Section):
@@ -186,8 +265,11 @@ class LimitsConfig(Section):
     max_tokens: Count | None = None
     """End the run when it has encoded so many tokens; at most the two units a replica has in flight come on top. Exit
     8; the same command continues, with as many again."""
+    max_cost: Annotated[float, Field(gt=0, strict=True)] | None = None
+    """End the run when the whole output, earlier runs included, has cost so much by
+    `encoder.remote.price_per_million_tokens`; what is in flight comes on top. Exit 8; a higher limit continues."""
     grace_seconds: Annotated[float, Field(ge=0, strict=True)] = 25.0
-    """How long units in flight may go on after a signal or one of the two limits above; then exit 8."""
+    """How long units in flight may go on after a signal or one of the three limits above; then exit 8."""
 
     @field_validator("deadline", mode="before")
     @classmethod
@@ -286,11 +368,49 @@ def parse_job(values: Mapping[str, Any]) -> JobConfig:
         ConfigError: naming the first wrong key by its path, with the nearest valid key.
     """
     try:
-        return JobConfig.model_validate(values)
+        job = JobConfig.model_validate(values)
     except ValidationError as error:
         found = error.errors(include_url=False)
         key = _key_path(found[0]["loc"])
         raise ConfigError(key, _reason([detail for detail in found if _key_path(detail["loc"]) == key])) from None
+    _check_remote(job)
+    return job
+
+
+_NOT_REMOTE = (
+    "revision",
+    "prompt_pooling",
+    "pooling",
+    "max_seq_length",
+    "dtype",
+    "max_batch_tokens",
+    "convert_pickle",
+)
+
+
+def _check_remote(job: JobConfig) -> None:
+    """Refuse what a hosted model cannot heed, and what means nothing without one.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    encoder, remote = job.encoder, job.encoder.remote
+    if job.limits.max_cost is not None and (remote is None or not remote.price_per_million_tokens):
+        raise ConfigError("limits.max_cost", "needs encoder.remote.price_per_million_tokens, above 0")
+    if (encoder.backend == "remote") != (remote is not None):
+        missing = "encoder.backend" if remote else "encoder.remote"
+        raise ConfigError(missing, "encoder.backend: remote and encoder.remote.base_url belong together; give both")
+    if remote is None:
+        return
+    if remote.api_key_env and remote.api_key_file:
+        raise ConfigError("encoder.remote.api_key_file", "give this or api_key_env, not both")
+    for key in _NOT_REMOTE:
+        if getattr(encoder, key) != EncoderConfig.model_fields[key].default:
+            raise ConfigError(
+                f"encoder.{key}", "means nothing to a hosted model (encoder.backend: remote); leave it out"
+            )
+    if job.cluster.device == "cuda":
+        raise ConfigError("cluster.device", "a hosted model (encoder.backend: remote) needs no GPU here; set cpu")
 
 
 def _key_path(loc: tuple[int | str, ...]) -> str:
@@ -318,8 +438,10 @@ def _reason(details: Sequence[Mapping[str, Any]]) -> str:
     if first["type"] == "missing":
         return "is required"
     messages = (str(detail["msg"]).removeprefix("Value error, ") for detail in details)
-    said = dict.fromkeys(f"{message[0].lower()}{message[1:]}" for message in messages)
-    return f"{', or '.join(said)} (got {shown(first['input'])})"
+    said = ", or ".join(dict.fromkeys(f"{message[0].lower()}{message[1:]}" for message in messages))
+    if first["loc"][:2] == ("encoder", "remote") and not isinstance(first["input"], int | float):
+        return said  # what stands there by mistake may be a key of the API
+    return f"{said} (got {shown(first['input'])})"
 
 
 def _valid_keys(sections: Sequence[str]) -> list[str]:

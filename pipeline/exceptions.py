@@ -18,6 +18,7 @@ PipelineError (1)
 ├── StallError (7)                  nothing moved for `limits.stall_seconds`
 ├── InterruptedRunError (8)         a signal, a lost worker: run the same command again
 │   ├── LimitReachedError           `limits.deadline` or `limits.max_tokens`
+│   │   └── CostReachedError        `limits.max_cost`
 │   └── PoisonUnitError             one unit keeps killing its worker
 ├── StorageError (9)                the output store does not answer
 │   └── TransientStorageError       worth another try; retried inside `storage`
@@ -249,6 +250,13 @@ class LimitReachedError(InterruptedRunError):
         PipelineError.__init__(self, limit, value)
         self.limit, self.value = limit, value
         self.reason = f"{limit}={value} is reached"
+
+
+class CostReachedError(LimitReachedError):
+    """The output has cost as much as it may; only a higher limit continues it."""
+
+    def __str__(self) -> str:
+        return f"{self.reason} by this output; set a higher one to continue, nothing is paid twice"
 
 
 class PoisonUnitError(InterruptedRunError):

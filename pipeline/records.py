@@ -38,6 +38,8 @@ class DeadCode(StrEnum):
     """The row's prompt is not in `encoder.prompt.vocabulary`."""
     BAD_VECTOR = "BAD_VECTOR"
     """The encoder returned a vector that is not finite or is zero."""
+    REFUSED = "REFUSED"
+    """A hosted model's API refuses the text, for its length or its content."""
     SOURCE_CHANGED = "SOURCE_CHANGED"
     """The file differs from the plan and --skip-changed was given."""
 
@@ -130,6 +132,8 @@ class DeadLetter:
 
 STARVED, BLOCKED = "idle for a payload", "idle for a commit"
 """Names in `Effort.seconds` of what a replica's device waited for before it encoded the unit."""
+RATE_LIMIT = "rate limit"
+"""Name there of what, within `encode`, was waited for a hosted model's rate limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInfo:
-    """What a shard's rows do not tell: which plan and unit, how vectors were made, and counts of texts and vectors."""
+    """What a shard's rows do not tell: which plan and unit, how vectors were made, and counts of texts and vectors.
+
+    `tokens` are what a hosted model counted for the unit; None where the rows tell.
+    """
 
     plan_id: str
     unit: int
@@ -45,6 +48,7 @@ class ShardInfo:
     chars_lost: int = 0
     clipped: int = 0
     scripts: dict[str, int] = field(default_factory=dict)
+    tokens: int | None = None
 
 
 def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
@@ -65,7 +69,7 @@ def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
     counts = {
         "rows_in": len(table) + len(dead),
         "rows_ok": len(table),
-        "tokens": pc.sum(table["n_tokens"]).as_py() or 0,
+        "tokens": (pc.sum(table["n_tokens"]).as_py() or 0) if info.tokens is None else info.tokens,
         "truncated": pc.sum(table["truncated"]).as_py() or 0,
         "chars": info.chars,
         "chars_lost": info.chars_lost,

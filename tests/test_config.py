@@ -119,6 +119,8 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
         ("limits.deadline", "2 hours", "limits.deadline: write a duration"),
         ("limits.deadline", "30m1h", "limits.deadline: write a duration"),
         ("limits.max_tokens", 0, "limits.max_tokens: input should be greater than 0 (got 0)"),
+        ("limits.max_cost", 0.0, "limits.max_cost: input should be greater than 0 (got 0.0)"),
+        ("limits.max_cost", 5.0, "limits.max_cost: needs encoder.remote.price_per_million_tokens, above 0"),
         ("limits.grace_seconds", -1, "limits.grace_seconds: input should be greater than or equal to 0 (got -1)"),
         (
             "cluster.replicas",
@@ -261,3 +263,80 @@ def test_job_is_frozen_and_survives_pickling():
         job.input.text = "other"
     assert pickle.loads(pickle.dumps(job)) == job
     assert parse_job(job.model_dump(mode="json")) == job
+
+
+HOSTED = {"model": "text-embedding-3-small", "backend": "remote"}
+API = {"base_url": "https://api.openai.com/v1", "api_key_env": "OPENAI_API_KEY"}
+
+
+def hosted(remote: Any, **sections: Any) -> dict[str, Any]:
+    """Return a job of a hosted model."""
+    return {**JOB, "encoder": {**HOSTED, "remote": remote}, **sections}
+
+
+def test_a_hosted_model_needs_an_address_and_its_backend():
+    assert refusal({**JOB, "encoder": HOSTED}).startswith("encoder.remote: encoder.backend: remote and encoder.remote")
+    assert refusal({**JOB, "encoder": {"model": "m", "remote": API}}).startswith(
+        "encoder.backend: encoder.backend: remote"
+    )
+    assert refusal(hosted({})) == "encoder.remote.base_url: is required"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://API.openai.com/v1/", "https://api.openai.com/v1"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://gateway/Team/v1", "http://gateway/Team/v1"),
+    ],
+)
+def test_one_address_is_written_one_way(written, meant):
+    assert parse_job(hosted({"base_url": written})).encoder.remote.identity()["service"] == meant
+
+
+@pytest.mark.parametrize(
+    ("remote", "message"),
+    [
+        ({"base_url": "api.openai.com"}, "encoder.remote.base_url: write an address such as https://api.openai.com/v1"),
+        ({"base_url": "ftp://5ecret"}, "encoder.remote.base_url: write an address such as https://api.openai.com/v1"),
+        ({"base_url": "https://a/v1/embeddings"}, "encoder.remote.base_url: write only what stands before /embeddings"),
+        ({"base_url": "https://a/v1?key=5ecret"}, "encoder.remote.base_url: write only what stands before /embeddings"),
+        ({"base_url": "https://me:5ecret@a/v1"}, "encoder.remote.base_url: credentials do not belong in a URI"),
+        ({**API, "api_key_env": "sk-5ecret"}, "encoder.remote.api_key_env: write the name of an environment variable"),
+        ({**API, "api_key_env": "hf_5ecret"}, "encoder.remote.api_key_env: write the name of an environment variable"),
+        ({**API, "api_key_env": ["5ecret"]}, "encoder.remote.api_key_env: input should be a valid string"),
+        ({**API, "api_key_file": "sk-5ecret"}, "encoder.remote.api_key_file: write the whole path of a file"),
+        ({**API, "api_key_file": "/5ecret"}, "encoder.remote.api_key_file: give this or api_key_env, not both"),
+        ({**API, "api_key": "sk-5ecret"}, "encoder.remote.api_key: unknown key; did you mean 'api_key_env'?"),
+        ("5ecret", "encoder.remote: input should be a valid dictionary or instance of RemoteConfig"),
+        (
+            {**API, "max_batch_items": 2049},
+            "encoder.remote.max_batch_items: input should be less than or equal to 2048",
+        ),
+        ({**API, "concurrency": 0}, "encoder.remote.concurrency: input should be greater than 0 (got 0)"),
+    ],
+)
+def test_what_is_wrong_with_an_api_is_named_and_no_key_repeated(remote, message):
+    said = refusal(hosted(remote))
+    assert said.startswith(message)
+    assert "5ecret" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("revision", "main"), ("pooling", "cls"), ("max_seq_length", 5), ("dtype", "float32"), ("max_batch_tokens", 9)],
+)
+def test_keys_that_a_hosted_model_cannot_heed_are_refused(key, value):
+    job = {**JOB, "encoder": {**HOSTED, "remote": API, key: value}}
+    assert refusal(job).startswith(f"encoder.{key}: means nothing to a hosted model")
+
+
+def test_a_hosted_model_takes_no_gpu():
+    assert refusal(hosted(API, cluster={"device": "cuda"})).startswith("cluster.device: a hosted model")
+
+
+def test_a_job_of_a_hosted_model_survives_being_written_out():
+    job = parse_job(hosted({**API, "price_per_million_tokens": 0.02}, limits={"max_cost": 5.0}))
+    assert parse_job(job.model_dump(mode="json")) == job
+    assert job.encoder.cost(1_500_000) == pytest.approx(0.03)
+    assert parse_job(JOB).encoder.cost(10) is None

@@ -35,6 +35,7 @@ HEAVY = {
     "rich": {"jobs"},
     "pydantic": {"pipeline/config.py"},
     "jinja2": {"pipeline/page"},
+    "httpx2": {"pipeline/encoders/remote"},
 }
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix() for folder in ("pipeline", "jobs") for path in (ROOT / folder).rglob("*.py")
@@ -95,7 +96,8 @@ def test_the_audit_shares_nothing_with_the_writer():
         ("pipeline", ("ray", "torch", "pyarrow", "pydantic")),
         ("pipeline.plan", ("ray", "torch", "transformers")),
         ("pipeline.checkpoint.commits", ("ray", "torch", "botocore")),
-        ("pipeline.encoders.registry", ("torch", "transformers", "tokenizers")),
+        ("pipeline.encoders.registry", ("torch", "transformers", "tokenizers", "httpx2")),
+        ("pipeline.encoders.remote.encoder", ("torch", "transformers", "tokenizers")),
         ("pipeline.encoders.packed.building", ("triton", "transformers")),
         ("pipeline.ray_data.reading", ("torch", "transformers")),
         ("jobs.cli", ("ray", "torch", "transformers", "pandas")),

@@ -15,7 +15,9 @@ from pipeline.plan import Plan
 from pipeline.records import DeadCode
 from pipeline.schema import kept_columns
 
-UNJUDGED = frozenset({DeadCode.TOO_LONG, DeadCode.BAD_VECTOR, DeadCode.BAD_VALUE, DeadCode.SOURCE_CHANGED})
+UNJUDGED = frozenset(
+    {DeadCode.TOO_LONG, DeadCode.BAD_VECTOR, DeadCode.REFUSED, DeadCode.BAD_VALUE, DeadCode.SOURCE_CHANGED}
+)
 
 Row = Mapping[str, object] | DeadCode
 """A record, or why there is none. Text that is not UTF-8 stands in a record as bytes."""

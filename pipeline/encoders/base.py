@@ -6,8 +6,8 @@ The preparing half runs in CPU tasks and needs no torch; the encoding half runs 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -55,10 +55,12 @@ class EncoderSpec:
     backend_reason: str | None = None
     brackets: Brackets | None = None
     remote_code: bool = False
+    hosted: dict[str, Any] | None = None
+    """Of a hosted model: `RemoteConfig.identity()`; `revision` is then what the API calls the model."""
 
     def identity(self) -> dict[str, Any]:
         """Return what goes into the plan: everything but where this node keeps the files, and what is not used."""
-        optional = {"backend_reason", "brackets", "remote_code"}
+        optional = {"backend_reason", "brackets", "remote_code", "hosted"}
         kept = {key: value for key, value in asdict(self).items() if value or key not in optional}
         kept.pop("folder")
         return kept
@@ -70,8 +72,16 @@ class EncoderSpec:
         return cls(folder=folder, **{key: value for key, value in identity.items() if key in known})
 
     @property
+    def limit(self) -> str:
+        """How much of a text is read, in words."""
+        if self.hosted is None:
+            return f"{self.max_seq_length:,} tokens"
+        chars = self.hosted["max_chars"]
+        return "what the API takes" if chars is None else f"{chars:,} characters"
+
+    @property
     def normalized(self) -> bool:
-        """Whether vectors have unit length."""
+        """Whether vectors are known to have unit length."""
         return bool(self.heads) and self.heads[-1]["type"] == "normalize"
 
     @property
@@ -86,7 +96,8 @@ class PreparedTexts:
 
     `rows` has one value a text: `n_tokens` int32 (special tokens included), `truncated` bool, `chars` int32
     (characters of prompt and text), `chars_lost` int32 (those after the last token kept), and what else the
-    encoder needs. `token_ids` int32 holds all tokens end to end, or is empty.
+    encoder needs. Where only a hosted model counts, `n_tokens` is null and `tokens_estimate` int32 is there.
+    `token_ids` int32 holds all tokens end to end, or is empty.
     """
 
     rows: dict[str, pa.Array]
@@ -94,8 +105,8 @@ class PreparedTexts:
 
     @property
     def n_tokens(self) -> npt.NDArray[np.int32]:
-        """Tokens of each text, int32 [n]."""
-        return np.asarray(self.rows["n_tokens"])
+        """Tokens of each text, counted or estimated, int32 [n]."""
+        return np.asarray(self.rows.get("tokens_estimate", self.rows["n_tokens"]))
 
     @property
     def no_room(self) -> npt.NDArray[np.bool_]:
@@ -113,6 +124,20 @@ class PreparedTexts:
         return PreparedTexts(rows={name: column.filter(mask) for name, column in self.rows.items()}, token_ids=tokens)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """What became of a unit's texts.
+
+    `vectors` is float32 [n, dimension], NaN where a text was refused; `refused` says why, by row. `tokens` is what a
+    hosted model counted, None where each row has its own number; `waited_s` went by for its rate limits.
+    """
+
+    vectors: Vectors
+    tokens: int | None = None
+    refused: Mapping[int, str] = field(default_factory=dict)
+    waited_s: float = 0.0
+
+
 class Preparer(Protocol):
     """The half that runs in CPU tasks."""
 
@@ -125,3 +150,18 @@ class Encoder(Protocol):
 
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
         """Encode to float32 [n, dimension], in the order given."""
+
+
+@runtime_checkable
+class HostedEncoder(Protocol):
+    """An encoding half that may refuse single texts, and counts tokens only while it encodes."""
+
+    def encode_each(self, prepared: PreparedTexts, progress: Progress | None = None) -> Encoded:
+        """Encode what is accepted, in the order given."""
+
+
+def encode_each(encoder: Encoder, prepared: PreparedTexts, progress: Progress) -> Encoded:
+    """Encode with any encoder, and tell what only a hosted one has to tell."""
+    if isinstance(encoder, HostedEncoder):
+        return encoder.encode_each(prepared, progress)
+    return Encoded(vectors=encoder.encode(prepared, progress))

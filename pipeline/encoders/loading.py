@@ -30,6 +30,7 @@ class LoadedEncoder:
 
         Raises:
             ConfigError: a prompt leaves no room for its text, or nothing tells how the model pools it.
+            ModelError: a hosted model's API refuses a text.
         """
         if isinstance(texts, str):
             msg = f"texts is one string, give a list of them (got {texts[:50]!r})"
@@ -37,8 +38,7 @@ class LoadedEncoder:
         prepared = self._preparer.prepare(texts, [prompt] * len(texts) if isinstance(prompt, str) else prompt)
         full = np.flatnonzero(prepared.no_room)
         if len(full):
-            limit = self.spec.max_seq_length
-            raise ConfigError("encoder.prompt", f"fills all {limit} tokens the model reads, at text {full[0]}")
+            raise ConfigError("encoder.prompt", f"fills all {self.spec.limit} the model reads, at text {full[0]}")
         return self._encoder.encode(prepared)
 
 
@@ -54,5 +54,5 @@ def load_encoder(model: str, *, device: Literal["auto", "cpu", "cuda"] = "auto",
     job = parse_job({"input": unused, "output": unused, "encoder": {"model": model, **encoder_keys}})
     found = precision.detect(device)
     spec = registry.resolve(job.encoder, found)
-    encoder = registry.build_encoder(spec, found.kind, threads=os.cpu_count() or 1)
+    encoder = registry.build_encoder(spec, found.kind, os.cpu_count() or 1, job.encoder.remote)
     return LoadedEncoder(spec, registry.build_preparer(spec), encoder)

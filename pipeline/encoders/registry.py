@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import EncoderConfig
+from pipeline.config import EncoderConfig, RemoteConfig
 from pipeline.encoders import backends, brackets, hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
 from pipeline.encoders.model_files import locate, relocate
@@ -29,6 +29,10 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         ConfigError: a key does not fit the model.
         ModelError: the model's files are missing or not ones embatch runs.
     """
+    if config.remote is not None:
+        from pipeline.encoders.remote.resolving import resolve as resolve_remote  # the HTTP client
+
+        return resolve_remote(config.model, config.remote, prompts.constant_prompt(config.prompt, {}, None))
     if config.model.startswith(hashing.PREFIX):
         return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None), config.truncate_dim)
     folder = locate(
@@ -74,7 +78,7 @@ def restore(identity: dict[str, Any], *, weights: bool = True) -> EncoderSpec:
     Raises:
         ModelError: the files are not here or are not those of the plan.
     """
-    if identity["kind"] == "hashing":
+    if identity["kind"] in ("hashing", "remote"):
         return EncoderSpec.from_identity(identity, folder="")
     folder = relocate(identity["model"], identity["revision"], identity["files"], weights=weights)
     return EncoderSpec.from_identity(identity, folder=str(folder.path))
@@ -91,7 +95,12 @@ def _weight_bytes(spec: EncoderSpec) -> int:
 
 
 def replicas_that_fit(spec: EncoderSpec, cpus: int, memory_bytes: int) -> int:
-    """Return how many CPU replicas a machine runs: one a core, as far as its memory goes, at least one."""
+    """Return how many CPU replicas a machine runs: one a core, as far as its memory goes, at least one.
+
+    One replica makes all requests to a hosted model, so that it knows how far its rate limits are used.
+    """
+    if spec.kind == "remote":
+        return 1
     weights = WEIGHT_COPIES * _weight_bytes(spec)
     return max(min(cpus, memory_bytes // weights if weights else cpus), 1)
 
@@ -100,19 +109,28 @@ def build_preparer(spec: EncoderSpec) -> Preparer:
     """Build the half that tokenizes; imports no torch."""
     if spec.kind == "hashing":
         return hashing.HashingEncoder(spec)
-    from pipeline.encoders.tokenizer import TextTokenizer  # the hashing encoder needs no tokenizer
+    if spec.kind == "remote":
+        from pipeline.encoders.remote.preparing import RemotePreparer
+
+        return RemotePreparer(spec)
+    from pipeline.encoders.tokenizer import TextTokenizer  # the others need no tokenizer
 
     return TextTokenizer(spec)
 
 
-def build_encoder(spec: EncoderSpec, device: str, threads: int) -> Encoder:
-    """Load the half that encodes onto a device (`cpu`, `cuda`).
+def build_encoder(spec: EncoderSpec, device: str, threads: int, remote: RemoteConfig | None = None) -> Encoder:
+    """Load the half that encodes onto a device (`cpu`, `cuda`); that of a hosted model is told where `remote` is.
 
     Raises:
         ModelError: the weights cannot be loaded there.
+        ConfigError: the key of a hosted model is not on this node.
     """
     if spec.kind == "hashing":
         return hashing.HashingEncoder(spec)
+    if remote is not None:
+        from pipeline.encoders.remote.encoder import RemoteEncoder
+
+        return RemoteEncoder(spec, remote)
     import torch  # two seconds; only where it is used
 
     from pipeline.encoders.transformer import TransformerEncoder

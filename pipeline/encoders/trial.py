@@ -33,12 +33,12 @@ def try_model(config: EncoderConfig, device: Device) -> ModelTrial:
     """Find, load and use a model in this process.
 
     Raises:
-        ConfigError: a key does not fit the model.
+        ConfigError: a key does not fit the model, or the API of a hosted one refuses the key.
         ModelError: its files or weights cannot be used, or its vector is none.
     """
     started = time.perf_counter()
     spec = resolve(config, device)
-    encoder = build_encoder(spec, device.kind, threads=os.cpu_count() or 1)
+    encoder = build_encoder(spec, device.kind, os.cpu_count() or 1, config.remote)
     vectors = encoder.encode(build_preparer(spec).prepare([TEXT]))
     if vectors.shape != (1, spec.dimension) or not np.isfinite(vectors).all() or not vectors.any():
         raise ModelError(config.model, f"returned no usable vector for {TEXT!r} in {spec.dtype}; try another dtype")

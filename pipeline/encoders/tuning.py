@@ -145,7 +145,7 @@ def tune(
         ModelError: it cannot be loaded, or the memory is not enough for the job as it is.
     """
     spec = registry.resolve(config, device)
-    if spec.kind == "hashing":
+    if spec.kind in ("hashing", "remote"):
         raise ConfigError("encoder.model", f"{spec.model!r} has nothing to tune")
     layouts = _layouts(spec, device, limits)
     with ReplicaPool(max(replicas for replicas, _ in layouts), device.kind) as pool:

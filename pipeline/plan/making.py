@@ -21,6 +21,8 @@ from pipeline.storage import split_uri
 UNIT_SECONDS = 8.0
 ASSUMED_ROW_TOKENS = 128
 MIN_UNIT_ROWS, MAX_UNIT_ROWS = 256, 65_536
+REMOTE_UNIT_ROWS = 8192
+"""Of a hosted model: 32 requests as they are by default, so that connections have work and little is paid twice."""
 
 
 def make_plan(config: JobConfig, device: Device) -> Plan:
@@ -39,7 +41,7 @@ def make_plan(config: JobConfig, device: Device) -> Plan:
     units, keep = make_units(config, unit_rows, listing)
     resolved = {
         "encoder": spec.identity(),
-        "device": device.kind,
+        "device": "cpu" if spec.kind == "remote" else device.kind,
         "unit_rows": unit_rows,
         "encoding_version": fingerprint.ENCODING_VERSION,
     }
@@ -57,6 +59,8 @@ def _refuse_output_inside_input(config: JobConfig) -> None:
 
 def default_unit_rows(spec: EncoderSpec, device: Device) -> int:
     """Return a power of two: some seconds of a replica's work, within bounds."""
+    if spec.kind == "remote":
+        return REMOTE_UNIT_ROWS
     flops = UNIT_SECONDS * assumed_flops_per_s(device.kind, spec.dtype)
     rows = flops / (spec.flops_per_token * ASSUMED_ROW_TOKENS)
     return int(min(max(2 ** round(rows).bit_length(), MIN_UNIT_ROWS), MAX_UNIT_ROWS))
@@ -68,6 +72,11 @@ def requested_identity(config: JobConfig) -> dict[str, Any]:
     values["output"].pop("uri")
     if values["output"]["vectors"] == "float32":
         del values["output"]["vectors"]  # a plan from before it could be chosen goes on
+    remote = config.encoder.remote
+    if remote is None:
+        del values["encoder"]["remote"]  # plans of other models stay what they were
+    else:
+        values["encoder"]["remote"] = remote.identity()
     return values
 
 

@@ -18,7 +18,7 @@ import ray
 from pipeline import failpoints
 from pipeline.calibration import Calibration, calibrate
 from pipeline.checkpoint.claims import Claim
-from pipeline.encoders.base import Vectors
+from pipeline.encoders.base import Vectors, encode_each
 from pipeline.encoders.registry import build_encoder, restore
 from pipeline.exceptions import PipelineError, PoisonUnitError, from_json, to_json
 from pipeline.plan import Plan, sample_units
@@ -51,7 +51,7 @@ class SampleReplica:
         try:
             require_output(order)
             self._spec = restore(order.encoder)
-            self._encoder = build_encoder(self._spec, order.device, order.threads)
+            self._encoder = build_encoder(self._spec, order.device, order.threads, order.config.encoder.remote)
         except PipelineError as error:
             self._failure = error  # raised here it would only make Ray start another
 
@@ -67,7 +67,7 @@ class SampleReplica:
             raise self._failure
         failpoints.hit("calibration.encode", unit.number)
         prepared = read_sample(unit, rows, self._order)
-        vectors = self._encoder.encode(prepared, Reporting(self._ledger, unit.number))
+        vectors = encode_each(self._encoder, prepared, Reporting(self._ledger, unit.number)).vectors
         found: Vectors = vectors[usable(vectors, normalized=self._spec.normalized)]
         return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline import failpoints, logs, shard, token_lengths
 from pipeline.calibration import Codes
 from pipeline.checkpoint.commits import commit, read_receipt
 from pipeline.corpus.scripts import count_scripts
-from pipeline.encoders.base import Vectors
+from pipeline.encoders.base import Encoded, Vectors, encode_each
 from pipeline.encoders.precision import device_name
 from pipeline.encoders.registry import build_encoder, restore
 from pipeline.exceptions import ModelError, PipelineError, PoisonUnitError, to_json
@@ -29,7 +30,7 @@ from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.payload import Payload
 from pipeline.ray_data.reporting import Reporting
 from pipeline.ray_data.sharing import require_output
-from pipeline.records import BLOCKED, STARVED, DeadCode, Effort, Receipt, Unit
+from pipeline.records import BLOCKED, RATE_LIMIT, STARVED, DeadCode, Effort, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
 
@@ -51,7 +52,7 @@ class EncodeAndCommit:
         try:
             require_output(order)
             self._spec = restore(order.encoder)
-            self._encoder = build_encoder(self._spec, order.device, order.threads)
+            self._encoder = build_encoder(self._spec, order.device, order.threads, order.config.encoder.remote)
             replica = ray.get_runtime_context().get_actor_id()
             ledger.joined.remote(replica, device_name(order.device), self._host)
         except PipelineError as error:
@@ -100,16 +101,17 @@ class EncodeAndCommit:
             started = time.perf_counter()
             failpoints.hit("encode.start", unit.number)
             batches = Reporting(self._ledger, unit.number)
-            vectors = self._encoder.encode(work.prepared, batches)
+            found = encode_each(self._encoder, work.prepared, batches)
             failpoints.hit("encode.mid", unit.number)
             encoded = time.perf_counter()
-        self._check_shape(vectors, len(work.source_row))
-        good = usable(vectors, normalized=self._spec.normalized)
-        made = self._build(unit, key, work, vectors, good)
+        self._check_shape(found.vectors, len(work.source_row))
+        good = usable(found.vectors, normalized=self._spec.normalized)
+        made = self._build(unit, key, work, found, good)
         receipt = commit(self._store, made, self._order.plan_id)
         seconds = {
             **work.seconds,
             "encode": encoded - started,
+            **({RATE_LIMIT: found.waited_s} if found.waited_s else {}),
             "commit": time.perf_counter() - encoded,
             STARVED: idle.starved,
             BLOCKED: idle.blocked,
@@ -128,8 +130,8 @@ class EncodeAndCommit:
         if vectors.shape != expected or vectors.dtype != np.float32:
             raise ModelError(self._spec.model, f"returned {vectors.dtype} {vectors.shape}, not float32 {expected}")
 
-    def _build(self, unit: Unit, key: str, work: Payload, vectors: Vectors, good: npt.NDArray[np.bool_]) -> shard.Shard:
-        codes, clipped = self._codes(vectors[good])
+    def _build(self, unit: Unit, key: str, work: Payload, found: Encoded, good: npt.NDArray[np.bool_]) -> shard.Shard:
+        codes, clipped = self._codes(found.vectors[good])
         info = shard.ShardInfo(
             plan_id=self._order.plan_id,
             unit=unit.number,
@@ -138,8 +140,11 @@ class EncodeAndCommit:
             chars_lost=_sum(work.prepared.rows["chars_lost"], good),
             clipped=clipped,
             scripts=count_scripts(np.asarray(work.prepared.rows[payload.SCRIPT])[good]),
+            tokens=found.tokens,
         )
-        return shard.build(info, key, self._table(unit, work, codes, good), _dead_table(unit, work, good))
+        return shard.build(
+            info, key, self._table(unit, work, codes, good), _dead_table(unit, work, good, found.refused)
+        )
 
     def _codes(self, vectors: Vectors) -> tuple[Codes, int]:
         """Return vectors as the shard holds them, and how many numbers were cut to the ends of their range."""
@@ -182,12 +187,15 @@ def _sources(unit: Unit) -> list[str]:
     return [piece.source.path for piece in unit.slices]
 
 
-def _dead_table(unit: Unit, work: Payload, good: npt.NDArray[np.bool_]) -> pa.Table:
+def _dead_table(unit: Unit, work: Payload, good: npt.NDArray[np.bool_], refused: Mapping[int, str]) -> pa.Table:
     sources = _sources(unit)
     letters = [
         (letter["slice_index"], letter["row"], letter["code"], letter["reason"]) for letter in work.dead.to_pylist()
     ]
     slices, rows = work.slice_index.to_numpy(), work.source_row.to_numpy()
-    reason = "the encoder returned a vector that is not finite or has no length"
-    letters += [(int(slices[row]), int(rows[row]), str(DeadCode.BAD_VECTOR), reason) for row in np.flatnonzero(~good)]
+    for row in np.flatnonzero(~good).tolist():
+        code, reason = DeadCode.BAD_VECTOR, "the encoder returned a vector that is not finite or has no length"
+        if row in refused:
+            code, reason = DeadCode.REFUSED, refused[row]
+        letters.append((int(slices[row]), int(rows[row]), str(code), reason))
     return shard.dead_table([(sources[index], row, code, reason) for index, row, code, reason in sorted(letters)])

@@ -60,7 +60,8 @@ class Ledger:
     def advance(self, unit: int, rows: int, tokens: int) -> None:
         """Note finished batches."""
         self._moves += 1
-        self._first = self._first or (time.monotonic(), rows, tokens)
+        if rows:  # else a sign of life while a rate limit is waited for
+            self._first = self._first or (time.monotonic(), rows, tokens)
         if unit in self._rows:
             self._rows[unit] += rows
             self._tokens[unit] += tokens

@@ -18,7 +18,7 @@ from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
 from pipeline.corpus.rows import Collector, DeadRowError
 from pipeline.corpus.scripts import script_codes
 from pipeline.encoders.base import PreparedTexts, Preparer
-from pipeline.encoders.registry import build_preparer, restore
+from pipeline.encoders.registry import build_preparer, restore, spec_of
 from pipeline.exceptions import PipelineError, SourceChangedError
 from pipeline.ray_data import payload
 from pipeline.ray_data.order import WorkOrder
@@ -118,13 +118,13 @@ def _prepare(documents: Documents, order: WorkOrder) -> PreparedTexts:
 
 def _too_long(prepared: PreparedTexts, order: WorkOrder) -> dict[int, str]:
     """Return the rows that are not embedded for their length, each with the reason."""
-    limit = order.encoder["max_seq_length"]
+    limit = spec_of(order.encoder).limit
     reasons: dict[int, str] = {}
     if order.config.text.long == "reject":
         cut = np.asarray(prepared.rows["truncated"].to_numpy(zero_copy_only=False))
-        reasons = {int(row): f"more than {limit} tokens" for row in np.flatnonzero(cut)}
+        reasons = {int(row): f"more than {limit}" for row in np.flatnonzero(cut)}
     for row in np.flatnonzero(prepared.no_room):
-        reasons[int(row)] = f"its prompt alone fills all {limit} tokens"
+        reasons[int(row)] = f"its prompt alone fills all {limit}"
     return reasons
 
 

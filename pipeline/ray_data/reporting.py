@@ -19,7 +19,7 @@ class Reporting:
         self._told = 0.0
 
     def __call__(self, rows: int, tokens: int, room: int = 0) -> None:
-        """Take a finished batch."""
+        """Take a finished batch, or a sign of life without one."""
         self._rows += rows
         self._tokens += tokens
         if room:

@@ -1,0 +1,1 @@
+"""Hosted models behind an OpenAI-compatible API: `POST {base_url}/embeddings`."""
