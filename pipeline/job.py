@@ -111,7 +111,7 @@ class _Run:
             self._listener.identified(self._facts)
             present = self._load_receipts(self._plan)
             if len(self._receipts) < len(self._plan.units):
-                self._stop.look()
+                self._stop.look(cost=self._config.encoder.cost(self._tokens()) or 0.0)
                 with ray_session(self._config.cluster) as session:
                     self._encode(self._plan, claim, session)
                 present = commits.committed(self._store, self._plan.plan_id)
@@ -186,7 +186,7 @@ class _Run:
         claim.report_with(lambda: asdict(tracker.progress()))
         self._listener.planned(tracker.progress(), lost_work_units=pool.most * CALLS_PER_ACTOR)
         log = receipts.ReceiptLog(self._store, claim.run, RECEIPTS_A_BATCH)
-        began, tokens = time.monotonic(), 0
+        began, tokens, earlier = time.monotonic(), 0, self._tokens()
         try:
             events = drive(pending, order, pool, self._config.limits.stall_seconds, self._stop)
             with self._stop.encoding(), closing(events):
@@ -194,7 +194,8 @@ class _Run:
                     tokens += event.receipt.tokens if event.receipt else 0
                     self._follow(event, tracker, log, metrics)
                     claim.require()
-                    self._stop.look(tokens + event.tokens_in_flight)
+                    now = tokens + event.tokens_in_flight
+                    self._stop.look(now, self._config.encoder.cost(earlier + now) or 0.0)
         except BaseException:
             with suppress(StorageError):  # a cache; the error that ends the run is the one to tell
                 log.flush()
@@ -203,6 +204,10 @@ class _Run:
             self._timing.encoding_seconds = time.monotonic() - began
             self._course.sample(self._timing.elapsed, *tracker.encoded, last=True)
         log.flush()
+
+    def _tokens(self) -> int:
+        """Tokens of all that is committed, by earlier runs too."""
+        return sum(receipt.tokens for receipt in self._receipts.values())
 
     def _follow(self, event: Event, tracker: Tracker, log: receipts.ReceiptLog, metrics: Metrics) -> None:
         """Take a receipt, and show where the run is."""
@@ -282,6 +287,10 @@ class _Run:
         encoded = [receipt for unit, receipt in self._receipts.items() if unit not in self._earlier]
         started, ended = self._timing.span()
         units = self._plan.units if self._plan else []
+        totals = output_totals(list(self._receipts.values()), self._plan)
+        this_run = run_totals(encoded, self._timing, self._replicas, self._course, units)
+        for sums in (totals, this_run):
+            sums["cost"] = self._config.encoder.cost(sums["tokens"])
         return RunReport(
             name=self._config.name,
             output=self._store.uri,
@@ -294,8 +303,8 @@ class _Run:
             exit_code=exit_code(error),
             error=None if error is None else str(error) or type(error).__name__,
             trial=self._plan.trial if self._plan else False,
-            totals=output_totals(list(self._receipts.values()), self._plan),
-            this_run=run_totals(encoded, self._timing, self._replicas, self._course, units),
+            totals=totals,
+            this_run=this_run,
             vectors=describe_vectors(self._plan, self._calibration, list(self._receipts.values())),
             content_digest=self._head["content_digest"] if self._head and error is None else None,
             encoder=self._plan.resolved["encoder"] if self._plan else {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 from pipeline import plan as plans
@@ -11,8 +12,9 @@ from pipeline.checkpoint import commits
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import precision, registry
+from pipeline.encoders.remote.batches import TYPICAL_BYTES, most_tokens
 from pipeline.ray_data.session import is_local, probe_device, ray_session
-from pipeline.records import SourceFile
+from pipeline.records import SourceFile, Unit
 from pipeline.sampling import Sample, assumed_tokens_per_s, prepare_first
 from pipeline.storage import open_store
 
@@ -32,11 +34,22 @@ class Tokenizing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What the API of a hosted model would be asked for all that is pending, estimated by the first rows."""
+
+    url: str
+    requests: int
+    tokens: int
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What a run of a job would do now.
 
     `sample` is of the first rows, None where there is nothing to do; `tokens_estimate` scales it to all rows.
-    `tokenizing` is None for encoders without tokens. `remote_code` has the files of the model's own code that will run.
+    `tokenizing` is None for encoders without tokens, `asking` for all but hosted models. `remote_code` has the files of
+    the model's own code that will run.
     """
 
     plan_id: str
@@ -58,6 +71,7 @@ class Preview:
     backend_reason: str | None
     device: str
     max_seq_length: int
+    limit: str
     prompt: str
     brackets: str | None
     remote_code: list[str]
@@ -65,6 +79,7 @@ class Preview:
     sample: Sample | None
     tokens_estimate: int | None
     tokenizing: Tokenizing | None
+    asking: Asking | None
 
     def to_values(self) -> dict[str, Any]:
         """Return all fields, and the units still to do."""
@@ -84,8 +99,9 @@ def preview(config: JobConfig) -> Preview:
         plans.check_unchanged(config, stored, store.uri)
     plan = stored or make(config)
     encoder = plan.resolved["encoder"]
-    done = len(commits.committed(store, plan.plan_id)) if stored else 0
-    sample = _sample(config, plan, listing.sources) if done < len(plan.units) else None
+    done = commits.committed(store, plan.plan_id) if stored else {}
+    pending = [unit for unit in plan.units if unit.number not in done]
+    sample = _sample(config, plan, listing.sources) if pending else None
     return Preview(
         plan_id=plan.plan_id,
         stored=stored is not None,
@@ -96,7 +112,7 @@ def preview(config: JobConfig) -> Preview:
         rows=plan.rows,
         units=len(plan.units),
         unit_rows=plan.resolved["unit_rows"],
-        units_committed=done,
+        units_committed=len(done),
         vector_bytes=schema.bytes_a_vector(plan.schema) * plan.rows,
         model=encoder["model"],
         revision=encoder["revision"],
@@ -106,6 +122,7 @@ def preview(config: JobConfig) -> Preview:
         backend_reason=encoder.get("backend_reason"),
         device=plan.resolved["device"],
         max_seq_length=encoder["max_seq_length"],
+        limit=registry.spec_of(encoder).limit,
         prompt=encoder["prompt"],
         brackets=encoder.get("brackets"),
         remote_code=[name for name in encoder["files"] if name.endswith(".py")] if encoder.get("remote_code") else [],
@@ -113,6 +130,7 @@ def preview(config: JobConfig) -> Preview:
         sample=sample,
         tokens_estimate=round(sample.tokens / sample.rows * plan.rows) if sample else None,
         tokenizing=_tokenizing(plan, sample) if sample else None,
+        asking=_asking(config, pending, sample) if sample else None,
     )
 
 
@@ -124,7 +142,7 @@ def _sample(config: JobConfig, plan: plans.Plan, sources: list[SourceFile]) -> S
 
 def _tokenizing(plan: plans.Plan, sample: Sample) -> Tokenizing | None:
     spec = registry.spec_of(plan.resolved["encoder"])
-    if spec.kind == "hashing":
+    if spec.kind in ("hashing", "remote"):
         return None
     encoder = assumed_tokens_per_s(spec, plan.resolved["device"])
     return Tokenizing(
@@ -133,6 +151,22 @@ def _tokenizing(plan: plans.Plan, sample: Sample) -> Tokenizing | None:
         assumed_flops_per_s=encoder * spec.flops_per_token,
         replica_tokens_per_s=round(encoder),
         cores_per_replica=round(encoder / sample.tokens_per_core_s, 3),
+    )
+
+
+def _asking(config: JobConfig, pending: list[Unit], sample: Sample) -> Asking | None:
+    remote = config.encoder.remote
+    if remote is None:
+        return None
+    mean = sample.tokens / sample.rows
+    fitting = remote.max_batch_tokens / most_tokens(round(mean * TYPICAL_BYTES))
+    a_request = min(remote.max_batch_items, max(fitting, 1))
+    tokens = round(mean * sum(unit.rows for unit in pending))
+    return Asking(
+        url=f"{remote.base_url}/embeddings",
+        requests=sum(ceil(unit.rows / a_request) for unit in pending),
+        tokens=tokens,
+        cost=config.encoder.cost(tokens),
     )
 
 

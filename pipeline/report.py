@@ -27,6 +27,7 @@ BUSY = 0.9
 class RunReport:
     """What a run did. `totals` are of the whole output, `this_run` of what this run encoded itself.
 
+    `cost` in both is by the price in the job, None where it names none; what a lost worker had in flight is not in it.
     `parameters` are the job's keys with every default, `versions` those of the driver.
     """
 

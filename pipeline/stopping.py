@@ -1,4 +1,4 @@
-"""How a run ends before its work is done: by a signal, `limits.deadline` or `limits.max_tokens`.
+"""How a run ends before its work is done: by a signal, `limits.deadline`, `limits.max_tokens` or `limits.max_cost`.
 
 While units are in flight the first of these ends admission only, and they have `limits.grace_seconds` to finish. A
 second signal ends the run at once, and so does anything that comes while nothing is in flight.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.config import LimitsConfig
-from pipeline.exceptions import InterruptedRunError, LimitReachedError
+from pipeline.exceptions import CostReachedError, InterruptedRunError, LimitReachedError
 
 
 class Stop:
@@ -51,22 +51,24 @@ class Stop:
         if not (first and self._graceful):
             raise cause
 
-    def look(self, tokens: int = 0) -> None:
-        """Compare the time, and the tokens this run encoded, with the limits.
+    def look(self, tokens: int = 0, cost: float = 0.0) -> None:
+        """Compare the time, the tokens this run encoded, and what the output has cost, with the limits.
 
         Raises:
             InterruptedRunError: one is reached, or a signal came, and no units are in flight.
         """
         if self._encoded:
             return
-        self.cause = self.cause or self._reached(tokens)
+        self.cause = self.cause or self._reached(tokens, cost)
         if self.cause is not None and not self._graceful:
             raise self.cause
 
-    def _reached(self, tokens: int) -> LimitReachedError | None:
+    def _reached(self, tokens: int, cost: float) -> LimitReachedError | None:
         limits = self._limits
         if limits.deadline is not None and self.seconds_left <= 0:
             return LimitReachedError("limits.deadline", limits.deadline)
         if limits.max_tokens is not None and tokens >= limits.max_tokens:
             return LimitReachedError("limits.max_tokens", str(limits.max_tokens))
+        if limits.max_cost is not None and cost >= limits.max_cost:
+            return CostReachedError("limits.max_cost", f"{limits.max_cost:g}")
         return None

@@ -14,7 +14,6 @@ from pipeline.encoders.hub import is_commit
 from pipeline.encoders.precision import detect
 from pipeline.exceptions import ModelError
 
-SPECS = sorted((ROOT / "jobs/specs").glob("*.yaml"))
 NAMES = [
     "all-minilm-l6-v2",
     "e5-base-v2",
@@ -25,6 +24,8 @@ NAMES = [
     "qwen3-embedding-0.6b",
     "sgpt-bloom-7b1-msmarco",
 ]
+HOSTED = ["text-embedding-3-small"]
+SPECS = [ROOT / f"jobs/specs/{name}.yaml" for name in NAMES]
 TOO_LARGE = "sgpt-bloom-7b1-msmarco"
 """28 GB of weights."""
 
@@ -37,7 +38,15 @@ def example_of(spec: Path) -> dict[str, Any]:
 
 
 def test_every_family_with_a_spec_has_its_file():
-    assert [spec.stem for spec in SPECS] == NAMES
+    assert sorted(spec.stem for spec in (ROOT / "jobs/specs").glob("*.yaml")) == sorted([*NAMES, *HOSTED])
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_a_spec_of_a_hosted_model_names_its_service_and_where_the_key_is(name):
+    job = load_job(ROOT / f"jobs/specs/{name}.yaml", ["input.uri=s3://corpora/a/", "output.uri=s3://vectors/a/"])
+    assert (job.name, job.encoder.model, job.encoder.backend) == (name, name, "remote")
+    assert job.encoder.remote.api_key_env
+    assert job.limits.max_cost
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.stem)

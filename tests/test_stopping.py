@@ -91,6 +91,16 @@ def test_as_many_tokens_as_allowed_end_admission():
         assert str(stop.cause) == "limits.max_tokens=100 is reached; run the same command again to continue"
 
 
+def test_a_cost_ends_admission_and_says_that_only_a_higher_one_continues():
+    stop = make_stop(max_cost=0.5)
+    with stop.encoding():
+        stop.look(10**9, 0.49)
+        assert stop.cause is None
+        stop.look(10**9, 0.5)
+        assert str(stop.cause).startswith("limits.max_cost=0.5 is reached by this output; set a higher one to continue")
+        assert stop.cause.exit_code == 8
+
+
 def test_no_limit_keeps_what_is_encoded_from_being_published():
     stop = make_stop(age_s=60, deadline="1m", max_tokens=1)
     with stop.encoding():

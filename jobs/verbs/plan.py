@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs import arguments, console
+from pipeline.encoders.remote.batches import TYPICAL_BYTES
 
 
 def plan(
@@ -41,7 +42,7 @@ def plan(
             if (code := values["remote_code"])
             else []
         ),
-        ("text", f"at most {values['max_seq_length']:,} tokens; {_before(values)}"),
+        ("text", f"at most {values['limit']}; {_before(values)}"),
         *_sample_lines(values),
         ("columns", ", ".join(values["columns"])),
         ("plan id", values["plan_id"]),
@@ -57,12 +58,16 @@ def _before(values: dict[str, Any]) -> str:
 
 
 def _sample_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
-    sample, tokenizing = values["sample"], values["tokenizing"]
+    sample, tokenizing, asking = values["sample"], values["tokenizing"], values["asking"]
     if sample is None:
         return []
     mean, cut = sample["tokens"] / sample["rows"], sample["truncated"] / sample["rows"]
     first = f"the first {sample['rows']:,} rows have {mean:,.0f} each, {cut:.1%} of them are too long"
     lines = [("tokens", f"about {console.rounded(values['tokens_estimate'])}: {first}")]
+    if asking is not None:
+        cost = "" if asking["cost"] is None else f", cost about {asking['cost']:,.4g}"
+        work = f"about {console.rounded(asking['requests'])} for {console.rounded(asking['tokens'])} tokens{cost}"
+        lines.append(("requests", f"{work}, estimated at {TYPICAL_BYTES} bytes a token; to {asking['url']}"))
     if tokenizing is not None:
         core, encoder, work, flops = (
             console.rounded(tokenizing[key])

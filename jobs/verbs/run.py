@@ -74,6 +74,10 @@ def _title(report: RunReport) -> str:
     return f"{report.name}: complete{trial}"
 
 
+def _cost(whole: float | None, now: float | None) -> str:
+    return "" if whole is None else f"; cost {whole:,.4g}, of which {now:,.4g} in this run"
+
+
 def _truncated(totals: dict[str, Any]) -> str:
     if not totals["truncated"]:
         return "no row"
@@ -107,7 +111,7 @@ def _lines(report: RunReport) -> list[tuple[str, str]]:
         ("output", report.output),
         ("rows", f"{totals['rows_in']:,} in = {totals['rows_ok']:,} embedded + {totals['rows_dead']:,} dead letters"),
         ("dead letters", console.counts(totals["dead_by_code"])),
-        ("tokens", f"{totals['tokens']:,}"),
+        ("tokens", f"{totals['tokens']:,}" + _cost(totals["cost"], now["cost"])),
         ("truncated", _truncated(totals)),
         ("shards", f"{totals['units']:,}, {console.size(totals['size_bytes'])}"),
         ("encoder", f"{report.encoder['model']}, {report.encoder['dimension']} x {report.encoder['dtype']}"),

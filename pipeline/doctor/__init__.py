@@ -18,6 +18,12 @@ from pipeline.ray_data.session import LOCAL_OBJECT_STORE_BYTES, is_local
 
 __all__ = ["Finding", "diagnose"]
 
+REMEDY = "check encoder.model and the keys beside it; docs/encoders.md tells more"
+REMOTE_REMEDY = (
+    "check encoder.remote and its key where units are encoded; a text can be sent by hand: "
+    "POST {base_url}/embeddings, see docs/encoders.md"
+)
+
 
 def diagnose(config: JobConfig | None, output_uri: str | None = None) -> Iterator[Finding]:
     """Yield what each check finds, in order: the machine, then what the job names, the dearest check last.
@@ -50,6 +56,6 @@ def _encoding(config: JobConfig) -> Iterator[Finding]:
             try:
                 yield job.model(call(try_model, config.encoder, found))
             except PipelineError as error:
-                yield failure("model", error, "check encoder.model and the keys beside it; docs/encoders.md tells more")
+                yield failure("model", error, REMEDY if config.encoder.remote is None else REMOTE_REMEDY)
     except PipelineError as error:
         yield failure("device", error, "check cluster.address and cluster.device")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.page import charts
-from pipeline.records import BLOCKED, STARVED
+from pipeline.records import BLOCKED, RATE_LIMIT, STARVED
 from pipeline.wording import duration, size
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ MOST = {"warnings": 50, "hosts": 50, "devices": 50}
 ERROR_CHARACTERS = 4000
 _STOPPED = 8
 _DEVICE_STAGES = {"encode": "encoding", STARVED: "waiting for texts", BLOCKED: "waiting for commits"}
-_OTHER_STAGES = {"read": "reading and cleaning", "tokenize": "tokenizing", "commit": "building and committing"}
+_OTHER_STAGES = {
+    "read": "reading and cleaning",
+    "tokenize": "tokenizing",
+    "commit": "building and committing",
+    RATE_LIMIT: "of encoding: waiting for rate limits",
+}
 _HELD_UP = {"read": "reading and tokenizing", "encode": "encoding", "commit": "committing", "start-up": "start-up"}
 
 
