@@ -26,3 +26,8 @@ def rounded(count: float) -> str:
             return f"{count:.3g} {unit}".rstrip()
         count /= 1000
     return f"{count:,.0f} T"
+
+
+def amount(cost: float) -> str:
+    """Write a sum of money, in whatever currency, also of a fraction of a cent."""
+    return f"{cost:,.2f}" if cost >= 1 else f"{cost:.6f}".rstrip("0").rstrip(".")

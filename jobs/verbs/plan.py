@@ -62,10 +62,11 @@ def _sample_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     if sample is None:
         return []
     mean, cut = sample["tokens"] / sample["rows"], sample["truncated"] / sample["rows"]
-    first = f"the first {sample['rows']:,} rows have {mean:,.0f} each, {cut:.1%} of them are too long"
+    long = f", {cut:.1%} of them are too long" if asking is None or cut else ""  # else only the API knows
+    first = f"the first {sample['rows']:,} rows have {mean:,.0f} each{long}"
     lines = [("tokens", f"about {console.rounded(values['tokens_estimate'])}: {first}")]
     if asking is not None:
-        cost = "" if asking["cost"] is None else f", cost about {asking['cost']:,.4g}"
+        cost = "" if asking["cost"] is None else f", cost about {console.amount(asking['cost'])}"
         work = f"about {console.rounded(asking['requests'])} for {console.rounded(asking['tokens'])} tokens{cost}"
         lines.append(("requests", f"{work}, estimated at {TYPICAL_BYTES} bytes a token; to {asking['url']}"))
     if tokenizing is not None:

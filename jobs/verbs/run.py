@@ -75,7 +75,7 @@ def _title(report: RunReport) -> str:
 
 
 def _cost(whole: float | None, now: float | None) -> str:
-    return "" if whole is None else f"; cost {whole:,.4g}, of which {now:,.4g} in this run"
+    return "" if whole is None else f"; cost {console.amount(whole)}, of it {console.amount(now or 0.0)} in this run"
 
 
 def _truncated(totals: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ class EncoderSpec:
         if self.hosted is None:
             return f"{self.max_seq_length:,} tokens"
         chars = self.hosted["max_chars"]
-        return "what the API takes" if chars is None else f"{chars:,} characters"
+        return "as many tokens as the API takes" if chars is None else f"{chars:,} characters"
 
     @property
     def normalized(self) -> bool:

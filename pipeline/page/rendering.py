@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.page import charts
 from pipeline.records import BLOCKED, RATE_LIMIT, STARVED
-from pipeline.wording import duration, size
+from pipeline.wording import amount, duration, size
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -63,7 +63,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"number": _number, "rate": _rate, "share": _share, "size": size}
+    filters = {"number": _number, "rate": _rate, "share": _share, "size": size, "amount": amount}
     environment.filters.update(filters, duration=duration, moment=charts.moment, day=_day)
     return environment.get_template("report.html.jinja")
 

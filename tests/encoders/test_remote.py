@@ -13,7 +13,7 @@ import stamina
 from openai_server import FORBIDDEN, HARMLESS, KEY, MODEL, Faults, RateLimit, serving
 
 from pipeline.encoders.loading import load_encoder
-from pipeline.encoders.remote import encoder
+from pipeline.encoders.remote import client, encoder
 from pipeline.encoders.remote.client import ATTEMPTS
 from pipeline.exceptions import ConfigError, InterruptedRunError, ModelError, StallError
 from pipeline.ray_data.watchdog import Watchdog
@@ -310,3 +310,11 @@ def test_minilm_comes_back_bit_by_bit():
         found = encode_each(connect(server, max_batch_items=2), texts)
         assert found.vectors.tobytes() == np.stack([server.encoder.encode([text])[0] for text in texts]).tobytes()
         assert found.tokens == total(server, texts)
+
+
+def test_a_request_that_never_gets_its_turn_ends_the_run(server, monkeypatch):
+    monkeypatch.setattr(client, "DELAYS_IN_A_ROW", 3)
+    loaded = connect(server)
+    server.faults = Faults(rate=1, kinds=["429"])
+    with pytest.raises(InterruptedRunError, match=r"put a request off 3 times in a row; .*max_batch_tokens"):
+        encode_each(loaded, TEXTS[:3])

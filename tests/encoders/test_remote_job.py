@@ -49,7 +49,12 @@ def changed(values, **remote):
 
 def test_a_plan_tells_requests_tokens_and_cost_beforehand(server, values):
     found = preview(changed(values, max_batch_items=32))
-    assert (found.backend, found.dimension, found.revision, found.limit) == ("remote", 16, MODEL, "what the API takes")
+    assert (found.backend, found.dimension, found.revision, found.limit) == (
+        "remote",
+        16,
+        MODEL,
+        "as many tokens as the API takes",
+    )
     asking = found.asking
     assert (asking.url, asking.requests) == (f"{server.url}/embeddings", 3 * 4)
     assert asking.tokens == found.tokens_estimate

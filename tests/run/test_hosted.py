@@ -83,16 +83,25 @@ def total(server):
     return sum(server.tokens(text) for text in GOOD)
 
 
-def test_a_run_gets_over_every_fault_and_leaves_the_key_nowhere(server, values, tmp_path, embatch, ray_folder):
+def test_a_run_gets_over_every_fault_and_a_kill_and_leaves_the_key_nowhere(
+    server, values, tmp_path, embatch, ray_folder
+):
     values["encoder"]["remote"]["api_key_env"] = "TEST_API_KEY"
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(values))
     script = random.Random(5).sample(HARMLESS, len(HARMLESS))
-    server.faults, server.slow_s = (
-        Faults(script=[None, *script]),
-        1.5,
-    )  # the plan's request is spared
-    done = embatch("run", str(tmp_path / "job.yaml"), "--json", TEST_API_KEY=KEY, RAY_TMPDIR=str(ray_folder))
+    server.faults = Faults(script=[None, *script])  # the plan's request is spared
+    server.slow_s = 1.5
+    killed = tmp_path / "killed"
+    done = embatch(
+        "run",
+        str(tmp_path / "job.yaml"),
+        "--json",
+        TEST_API_KEY=KEY,
+        RAY_TMPDIR=str(ray_folder),
+        EMBATCH_FAILPOINTS=f"encode.mid@unit=3:once={killed},SIGKILL",
+    )
     assert done.returncode == 0, done.stderr
+    assert killed.exists(), "a replica was lost with a unit that was paid and not committed"
     report = json.loads(done.stdout)
     assert all(server.seen[fault] for fault in HARMLESS)
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10, 0.5, 30.0
 """Some two minutes of waiting in all, each wait with up to a second of jitter."""
-DELAYS_IN_A_ROW = 1000
+DELAYS_IN_A_ROW = 100
 """Of one request, by a rate limit that says how long to wait and is not kept then."""
 
 
@@ -96,7 +96,10 @@ class Client:
             if not (failure.puts_off and self.pace.pause(headers)):
                 raise failure.as_error(self._remote, self.model)
             logger.info("%s puts requests off: %d %s", self.url, status, failure.said)
-        raise InterruptedRunError(f"{self.url} put a request off {DELAYS_IN_A_ROW} times in a row")
+        raise InterruptedRunError(
+            f"{self.url} put a request off {DELAYS_IN_A_ROW} times in a row; where a minute allows fewer tokens than a "
+            "request has, lower encoder.remote.max_batch_tokens"
+        )
 
     def _send(self, body: bytes, tokens: int) -> tuple[int, httpx2.Headers, bytes]:
         self.pace.enter(tokens)
