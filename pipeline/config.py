@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
@@ -151,8 +151,8 @@ class RemoteConfig(Section):
     @field_validator("base_url")
     @classmethod
     def _address(cls, url: str) -> str:
-        parts = urlsplit(_refuse_credentials(url))
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _web_address(_refuse_credentials(url))
+        if parts is None:
             msg = "write an address such as https://api.openai.com/v1"
             raise ValueError(msg)
         if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/embeddings"):
@@ -469,6 +469,15 @@ def _seconds(duration: str) -> int:
     match = _DURATION.fullmatch(duration)
     parts = zip(match.groups("0s"), (86_400, 3600, 60, 1), strict=True) if match else ()
     return sum(int(part[:-1]) * seconds for part, seconds in parts)
+
+
+def _web_address(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # a port that is none
+        return None
+    return parts if whole else None
 
 
 def _refuse_credentials(uri: str) -> str:

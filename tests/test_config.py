@@ -299,6 +299,9 @@ def test_one_address_is_written_one_way(written, meant):
     [
         ({"base_url": "api.openai.com"}, "encoder.remote.base_url: write an address such as https://api.openai.com/v1"),
         ({"base_url": "ftp://5ecret"}, "encoder.remote.base_url: write an address such as https://api.openai.com/v1"),
+        ({"base_url": "https://a:5ecret/v1"}, "encoder.remote.base_url: write an address such as"),
+        ({"base_url": "https://a 5ecret/v1"}, "encoder.remote.base_url: write an address such as"),
+        ({"base_url": "https://[a/v1"}, "encoder.remote.base_url: write an address such as"),
         ({"base_url": "https://a/v1/embeddings"}, "encoder.remote.base_url: write only what stands before /embeddings"),
         ({"base_url": "https://a/v1?key=5ecret"}, "encoder.remote.base_url: write only what stands before /embeddings"),
         ({"base_url": "https://me:5ecret@a/v1"}, "encoder.remote.base_url: credentials do not belong in a URI"),

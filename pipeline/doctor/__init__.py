@@ -53,6 +53,8 @@ def _encoding(config: JobConfig) -> Iterator[Finding]:
         with workplace(config.cluster) as call:
             found = call(detect, config.cluster.device)
             yield job.device(found, config.cluster)
+            if config.encoder.remote is not None:
+                yield job.api_key(config.encoder.remote)
             try:
                 yield job.model(call(try_model, config.encoder, found))
             except PipelineError as error:

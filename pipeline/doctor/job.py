@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from pipeline.checkpoint import claims
-from pipeline.config import ClusterConfig, InputConfig
+from pipeline.config import ClusterConfig, InputConfig, RemoteConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.doctor.finding import Finding, doubt, failure, well
 from pipeline.encoders.precision import Device
@@ -14,6 +15,7 @@ from pipeline.encoders.trial import ModelTrial
 from pipeline.exceptions import PipelineError, StorageError
 from pipeline.storage import Store, open_store
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SKEW_SECONDS = 60.0
 REFUSED_SKEW_SECONDS = 900.0
 """S3 takes no signature that is a quarter of an hour old."""
@@ -30,6 +32,18 @@ def model(trial: ModelTrial) -> Finding:
     what = f"{trial.model} at {trial.revision}" if trial.revision else trial.model
     how = f"{trial.dimension} dimensions, {trial.dtype} on {trial.device}, backend {trial.backend}"
     return well("model", f"{what}: one text encoded in {trial.seconds:,.1f} s with loading; {how}")
+
+
+def api_key(remote: RemoteConfig) -> Finding:
+    """Say how the key of a hosted model travels."""
+    parts = urlsplit(remote.base_url)
+    if not (remote.api_key_env or remote.api_key_file):
+        return well("api key", "none is sent")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        return doubt(
+            "api key", f"it is sent to {remote.base_url!r} unencrypted", "use https where others share the way"
+        )
+    return well("api key", f"sent to {remote.base_url!r}")
 
 
 def source(config: InputConfig) -> Finding:

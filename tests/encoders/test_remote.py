@@ -222,6 +222,11 @@ def test_an_api_that_is_not_there_may_be_tried_again():
             load_encoder(MODEL, backend="remote", device="cpu", remote={"base_url": url})
 
 
+def test_an_address_that_only_the_client_knows_to_be_wrong_is_named():
+    with pytest.raises(ConfigError, match=r"encoder.remote.base_url: 'http://256.1.1.1/v1' is no address"):
+        load_encoder(MODEL, backend="remote", device="cpu", remote={"base_url": "http://256.1.1.1/v1"})
+
+
 def test_redirects_are_not_followed(server):
     loaded = connect(server)
     server.faults = Faults(script=["redirect"])

@@ -7,9 +7,12 @@ import stamina
 from openai_server import KEY, MODEL, serving
 from samples import make_rows, write_jsonl
 
+from jobs.console import amount
+from jobs.verbs.plan import _sample_lines
 from pipeline import plan as plans
-from pipeline.config import parse_job
+from pipeline.config import RemoteConfig, parse_job
 from pipeline.doctor import REMOTE_REMEDY, diagnose
+from pipeline.doctor.job import api_key
 from pipeline.encoders import precision, tuning
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, PlanChangedError
@@ -60,7 +63,15 @@ def test_a_plan_tells_requests_tokens_and_cost_beforehand(server, values):
     assert asking.tokens == found.tokens_estimate
     assert asking.cost == pytest.approx(asking.tokens / 1000)
     assert found.tokenizing is None
+    said = dict(_sample_lines(found.to_values()))
+    assert said["requests"].startswith("about 12 for 2.")
+    assert f", cost about {amount(asking.cost)}, estimated at 4 bytes a token; to {server.url}" in said["requests"]
     assert server.seen["requests"] == 1, "a dry run asks for one vector, of one word"
+
+
+@pytest.mark.parametrize(("cost", "written"), [(0.0, "0"), (0.00005, "0.00005"), (0.25, "0.25"), (1234.5, "1,234.50")])
+def test_costs_are_written_as_money(cost, written):
+    assert amount(cost) == written
 
 
 def test_few_tokens_a_request_make_more_requests(values):
@@ -125,6 +136,15 @@ def test_the_doctor_sends_one_text(server, values, monkeypatch):
         monkeypatch.setenv("TEST_API_KEY", KEY)
         gone = model_finding(parse_job(values))
     assert (gone.level, gone.exit_code) == ("error", 8)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "level"),
+    [("https://a/v1", "ok"), ("http://localhost:1/v1", "ok"), ("http://[::1]:1/v1", "ok"), ("http://a/v1", "warning")],
+)
+def test_a_key_that_travels_unencrypted_is_a_warning(base_url, level):
+    assert api_key(RemoteConfig(base_url=base_url, api_key_env="A_KEY")).level == level
+    assert api_key(RemoteConfig(base_url=base_url)).level == "ok"
 
 
 def test_there_is_nothing_to_tune(values):

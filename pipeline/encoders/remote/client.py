@@ -19,7 +19,7 @@ from pipeline.encoders.remote.credentials import read_key
 from pipeline.encoders.remote.failures import TransientError, read_failure, redacted
 from pipeline.encoders.remote.pace import Pace
 from pipeline.encoders.remote.replies import Expected, MalformedReplyError, Reply, parse
-from pipeline.exceptions import InterruptedRunError, ModelError
+from pipeline.exceptions import ConfigError, InterruptedRunError, ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Client:
         """Read the key; nothing is sent yet.
 
         Raises:
-            ConfigError: the key is not on this node.
+            ConfigError: the key is not on this node, or the address is none.
         """
         self.url, self.model = f"{remote.base_url}/embeddings", expected.model
         self.pace = Pace()
@@ -45,6 +45,10 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
+        try:
+            httpx2.URL(self.url)
+        except httpx2.InvalidURL as error:
+            raise ConfigError("encoder.remote.base_url", f"{remote.base_url!r} is no address: {error}") from None
         self._http = httpx2.Client(
             headers=headers,
             timeout=remote.timeout_seconds,
