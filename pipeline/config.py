@@ -377,15 +377,8 @@ def parse_job(values: Mapping[str, Any]) -> JobConfig:
     return job
 
 
-_NOT_REMOTE = (
-    "revision",
-    "prompt_pooling",
-    "pooling",
-    "max_seq_length",
-    "dtype",
-    "max_batch_tokens",
-    "convert_pickle",
-)
+_OF_ANY_MODEL = ("model", "prompt", "backend", "remote")
+"""Keys of the encoder that a hosted model can heed."""
 
 
 def _check_remote(job: JobConfig) -> None:
@@ -404,11 +397,10 @@ def _check_remote(job: JobConfig) -> None:
         return
     if remote.api_key_env and remote.api_key_file:
         raise ConfigError("encoder.remote.api_key_file", "give this or api_key_env, not both")
-    for key in _NOT_REMOTE:
-        if getattr(encoder, key) != EncoderConfig.model_fields[key].default:
-            raise ConfigError(
-                f"encoder.{key}", "means nothing to a hosted model (encoder.backend: remote); leave it out"
-            )
+    for key, field in EncoderConfig.model_fields.items():
+        if key not in _OF_ANY_MODEL and getattr(encoder, key) != field.default:
+            reason = "means nothing to a hosted model (encoder.backend: remote); leave it out"
+            raise ConfigError(f"encoder.{key}", reason)
     if job.cluster.device == "cuda":
         raise ConfigError("cluster.device", "a hosted model (encoder.backend: remote) needs no GPU here; set cpu")
 
