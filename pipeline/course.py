@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline import token_lengths
-from pipeline.records import BLOCKED, STARVED, Effort, Receipt, Unit
+from pipeline.records import Effort, Receipt, Unit
 
 SAMPLES = 120
 """At the most; when they are so many, every second one is dropped and the next ones are taken half as often."""
+WORK = ("read", "tokenize", "encode", "commit")
+"""Stages that follow each other in a unit; what its replica waited for before is no work on it."""
 SLOWEST_UNITS = 10
 SOURCES_A_UNIT = 3
 """Of a unit of many small files, the first ones stand for all."""
@@ -63,7 +65,7 @@ class Course:
         self.lengths = token_lengths.add(self.lengths, effort.lengths)
         self._batch_tokens += effort.batch_tokens
         self._batch_room += effort.batch_room
-        work = sum(seconds for stage, seconds in effort.seconds.items() if stage not in (STARVED, BLOCKED))
+        work = sum(effort.seconds.get(stage, 0.0) for stage in WORK)
         made = _Made(seconds=work, unit=receipt.unit, rows=receipt.rows_in, tokens=receipt.tokens, effort=effort)
         heapq.heappush(self._slowest, made)
         if len(self._slowest) > SLOWEST_UNITS:

@@ -33,6 +33,7 @@ _HELD_UP = {"read": "reading and tokenizing", "encode": "encoding", "commit": "c
 def render(report: Mapping[str, Any]) -> str:
     """Make the page of a report, as `asdict` gives it; whatever users named is escaped."""
     now = report["this_run"]
+    unnamed = {stage: stage for stage in now["stage_seconds"] if stage not in {**_DEVICE_STAGES, **_OTHER_STAGES}}
     return _template().render(
         report=report,
         now=now,
@@ -41,7 +42,7 @@ def render(report: Mapping[str, Any]) -> str:
         plots=_plots(now),
         samples=_samples(now["throughput"]),
         device_stages=_stages(now["stage_seconds"], _DEVICE_STAGES),
-        other_stages=_stages(now["stage_seconds"], _OTHER_STAGES),
+        other_stages=_stages(now["stage_seconds"], {**_OTHER_STAGES, **unnamed}),
         longest_stage=max(now["stage_seconds"].values(), default=0),
         held_up=_HELD_UP.get(now["bottleneck"]),
         most_rows=max((found["rows"] for found in now["token_lengths"]), default=0),
