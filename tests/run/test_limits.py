@@ -167,6 +167,7 @@ def test_a_deadline_that_passes_while_planning_ends_the_run(job, job_file, embat
     assert done.returncode == 8, done.stderr
     assert "limits.deadline=6s is reached; run the same command again to continue" in done.stderr
     assert not Path(job["output"]["uri"], "_job/plan.json").exists()
+    assert "no plan yet" in report_and_page(job["output"]["uri"])[1].words
     assert embatch("run", str(job_file)).returncode == 0
 
 

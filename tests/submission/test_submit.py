@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -65,10 +66,15 @@ def test_the_code_of_the_driver_is_the_code_of_the_command(on_cluster, job_file)
 
 
 def test_replicas_run_on_nodes_with_the_labels_and_the_report_names_their_device(on_cluster, job_file):
-    done = on_cluster("submit", str(job_file), "--set", "cluster.labels={market: spot}", "--json")
+    arguments = ("submit", str(job_file), "--set", "cluster.labels={market: spot}", "--json")
+    done = on_cluster(*arguments, EMBATCH_LOG_FORMAT="json")
     assert done.returncode == 0, done.stderr
     report = json.loads((job_file.parent / "out/_job/report.json").read_text())
     assert list(report["devices"].values()) == [1]
+    assert report["hosts"] == {socket.gethostname(): 1}
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]  # others are Ray's
+    driver = [line for line in lines if line.get("run_id") == report["run_id"]]
+    assert driver[-1]["rows_ok"] == 300, "the driver logs in the format of the command that submitted it"
 
 
 def test_a_check_that_finds_an_error_there_ends_before_the_job(on_cluster, job_file):
