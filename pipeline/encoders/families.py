@@ -118,7 +118,7 @@ def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
         raise ModelError(model, f"its config.json names code of its own ({named}), which {reason}")
     if nomic.is_published(config):
         nomic.refuse_unfit(model, config)
-    if model_type not in FAMILIES and not _in_transformers(model_type):
+    if not _in_transformers(model_type):
         raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")
     if config.get("is_encoder_decoder") and model_type != "t5":
         raise ModelError(model, f"architecture {model_type!r} is an encoder and a decoder; of these only t5 runs")

@@ -35,6 +35,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         return resolve_remote(config.model, config.remote, prompts.constant_prompt(config.prompt, {}, None))
     if config.model.startswith(hashing.PREFIX):
         return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None), config.truncate_dim)
+    around = brackets.resolve(config.brackets, config.model)  # before gigabytes are brought here
     folder = locate(
         config.model, config.revision, convert_pickle=config.convert_pickle, remote_code=config.trust_remote_code
     )
@@ -63,7 +64,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         ),
         flops_per_token=architecture.flops_per_token,
         prompt_pooling=_prompt_pooling(config, chain, heads),
-        brackets=brackets.resolve(config.brackets, config.model),
+        brackets=around,
         remote_code=chain.remote_code,
     )
     _check_prompt(config, spec)
