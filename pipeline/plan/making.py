@@ -70,13 +70,14 @@ def requested_identity(config: JobConfig) -> dict[str, Any]:
     """Return what the job asks for, without what never changes the output (name, limits, cluster, target)."""
     values = config.model_dump(mode="json", exclude={"name", "limits", "cluster"})
     values["output"].pop("uri")
+    # what a plan from before a key came says nothing of stays unsaid, so that it goes on
     if values["output"]["vectors"] == "float32":
-        del values["output"]["vectors"]  # a plan from before it could be chosen goes on
-    remote = config.encoder.remote
-    if remote is None:
-        del values["encoder"]["remote"]  # plans of other models stay what they were
-    else:
-        values["encoder"]["remote"] = remote.identity()
+        del values["output"]["vectors"]
+    for key in ("brackets", "trust_remote_code", "remote"):
+        if not values["encoder"][key]:
+            del values["encoder"][key]
+    if config.encoder.remote is not None:
+        values["encoder"]["remote"] = config.encoder.remote.identity()
     return values
 
 

@@ -79,6 +79,8 @@ def test_keys_that_do_not_change_the_output_are_no_part_of_the_plan(job, path, v
         ("encoder.max_seq_length", 64, "encoder.max_seq_length: null -> 64"),
         ("encoder.pooling", "cls", 'encoder.pooling: "auto" -> "cls"'),
         ("encoder.dtype", "float32", 'encoder.dtype: "auto" -> "float32"'),
+        ("encoder.brackets", "query", 'encoder.brackets: absent -> "query"'),
+        ("encoder.trust_remote_code", True, "encoder.trust_remote_code: absent -> true"),
         ("encoder.max_batch_tokens", 64, 'encoder.max_batch_tokens: "auto" -> 64'),
         ("encoder.truncate_dim", 8, "encoder.truncate_dim: null -> 8"),
         ("output.vectors", "int8", 'output.vectors: absent -> "int8"'),
