@@ -69,7 +69,7 @@ def test_a_preview_scales_the_sample_to_all_rows_and_leaves_the_plan_alone(job, 
     estimate = found.tokenizing
     assert estimate.replica_tokens_per_s == round(estimate.assumed_flops_per_s / estimate.flops_per_token)
     assert estimate.cores_per_replica == round(estimate.replica_tokens_per_s / estimate.tokens_per_core_s, 3)
-    assert found.plan_id == make_plan(config, CPU).plan_id
+    assert found.plan_id == make_plan(config, precision.detect("cpu")).plan_id
     assert not (tmp_path / "out").exists()
 
 
