@@ -19,7 +19,7 @@ from pipeline.telemetry import FirstBatch
 EVIL = '<script>alert("1")</script>&amp;'
 
 
-def made_report(*, units: int = 30, samples: int = 90, **values: Any) -> dict[str, Any]:
+def made_report(*, units: int = 30, samples: int = 90, cost: float | None = None, **values: Any) -> dict[str, Any]:
     """The report of a run that did `units` and was stopped."""
     course = Course()
     stages = {"read": 0.1, "tokenize": 0.2, "encode": 1.5, "commit": 0.3, STARVED: 0.1, BLOCKED: 0.0}
@@ -29,7 +29,7 @@ def made_report(*, units: int = 30, samples: int = 90, **values: Any) -> dict[st
     first = FirstBatch(at=9.0, rows=8, tokens=300) if units else None
     timing = Timing(started=0.0, first=first, last=99.0, encoding_seconds=90.0)
     planned = [unit(number, files=5) for number in range(units)]
-    this_run = run_totals(kept, timing, 2, course, planned)
+    this_run = {**run_totals(kept, timing, 2, course, planned), "cost": cost}
     totals = {**this_run, "units_planned": 400, "rows_planned": 4000, "rows_in": this_run["rows"]}
     totals |= {"truncated": 3, "chars": 999, "chars_lost": 99, "tokens_lost_estimate": 9}
     encoder = {"model": "m", "revision": "", "dimension": 4, "dtype": "float32", "backend": "packed"}
@@ -52,6 +52,11 @@ def test_every_figure_is_the_reports_and_nothing_is_fetched():
     assert "stopped by SIGTERM" in page.words
     assert "encoding" in page.words
     assert "90.0% full" in page.words
+
+
+def test_a_hosted_models_cost_is_shown_where_it_has_a_price():
+    assert "cost 0.0012 0.0012" in " ".join(Page(render(made_report(cost=0.0012))).words.split())
+    assert "cost" not in Page(render(made_report())).words
 
 
 @pytest.mark.parametrize(
