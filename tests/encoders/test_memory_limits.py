@@ -85,6 +85,6 @@ def test_vectors_that_find_no_room_on_the_device_are_a_matter_of_the_unit(monkey
     def full(*_, **__):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(torch, "empty", full)
+    monkeypatch.setattr(torch, "zeros", full)
     with pytest.raises(ModelError, match=r"7 vectors do not fit .* smaller output\.unit_rows"):
         encode(1000)
