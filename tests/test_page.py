@@ -55,7 +55,7 @@ def test_every_figure_is_the_reports_and_nothing_is_fetched():
 
 
 def test_a_hosted_models_cost_is_shown_where_it_has_a_price():
-    assert "cost 0.0012 0.0012" in " ".join(Page(render(made_report(cost=0.0012))).words.split())
+    assert "cost0.0012 0.0012" in " ".join(Page(render(made_report(cost=0.0012))).words.split())
     assert "cost" not in Page(render(made_report())).words
 
 
