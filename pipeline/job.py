@@ -105,8 +105,9 @@ class _Run:
         claim = claims.acquire(self._store, owner_id=self._facts["run_id"], takeover=self._options.takeover)
         with claims.held(claim, lambda error: asdict(self._report(claim.run, error)), page.render):
             if self._plan is None:
-                self._plan = planning.make(self._config)
-                plans.publish(self._store, self._plan)
+                made = planning.make(self._config)
+                plans.publish(self._store, made)
+                self._plan = made  # not before: a report speaks of plans that stand
             self._facts["plan_id"] = self._plan.plan_id
             self._listener.identified(self._facts)
             present = self._load_receipts(self._plan)
