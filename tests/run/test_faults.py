@@ -112,7 +112,7 @@ def test_a_stalled_unit_ends_the_run_with_its_own_code(job_file, embatch):
 def test_a_second_run_is_refused_while_the_first_is_alive(job, job_file, embatch, tmp_path):
     log = tmp_path / "encoded.log"
     rules = f"encode.start@unit=5:append={log};encode.start@unit=5:sleep=600"
-    first = start(job_file, EMBATCH_FAILPOINTS=rules)
+    first = start(job_file, "--set", "limits.grace_seconds=1", EMBATCH_FAILPOINTS=rules)
     deadline = time.monotonic() + 90
     while not encoded(log) and time.monotonic() < deadline:
         time.sleep(0.1)
