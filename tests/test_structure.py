@@ -33,7 +33,7 @@ HEAVY = {
     "triton": {"pipeline/encoders/packed/cuda.py", "pipeline/encoders/packed/triton_kernels.py"},
     "typer": {"jobs"},
     "rich": {"jobs"},
-    "pydantic": {"pipeline/config.py"},
+    "pydantic": {"pipeline/config"},
     "jinja2": {"pipeline/page"},
     "httpx2": {"pipeline/encoders/remote"},
 }

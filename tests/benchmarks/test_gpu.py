@@ -23,7 +23,8 @@ from samples import ROOT
 from pipeline.encoders import precision
 
 COMMAND = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--models", "tiny", "tiny-instructor"]
-OPTIONS = Options(device="cpu", seconds=0.01, rounds=2, peak={"float32": 1e9}, data=ROOT / "jobs/demo/corpus")
+PEAK = {"float32": 1e9, "bfloat16": 1e9}
+OPTIONS = Options(device="cpu", seconds=0.01, rounds=2, peak=PEAK, data=ROOT / "jobs/demo/corpus")
 
 
 class Clock:
@@ -98,7 +99,8 @@ class Wrong:
 
 
 def tamper(contest, engine, change) -> None:
-    contest._engines[engine, "float32"] = Wrong(contest._engines[engine, "float32"], change)
+    key = engine, contest._spec.dtype
+    contest._engines[key] = Wrong(contest._engines[key], change)
 
 
 def test_vectors_in_another_order_fail_before_anything_is_timed(contest):
