@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from samples import ROOT
 
 
 def start(job_file: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the command in a process group of its own, as a scheduler does."""
+    """Start the command in a process group of its own, as a scheduler does, heeding SIGHUP also below nohup."""
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", "run", str(job_file), *arguments],
         cwd=ROOT,
@@ -20,6 +21,7 @@ def start(job_file: Path, *arguments: str, **environment: str) -> subprocess.Pop
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - no threads are waited for
     )
 
 

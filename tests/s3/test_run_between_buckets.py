@@ -29,9 +29,11 @@ EXPECTED_OBJECTS = [
     r"_job/plan/part-00000-[0-9a-f]{12}\.parquet",
     r"_job/probe",
     r"_job/receipts/000001-000000\.json",
+    r"_job/report\.html",
     r"_job/report\.json",
     r"_job/runs/000001\.hb",
     r"_job/runs/000001\.json",
+    r"_job/runs/000001\.report\.html",
     r"_job/runs/000001\.report\.json",
     *(rf"data/part-0000000{unit}-[0-9a-f]{{12}}\.parquet" for unit in range(6)),
 ]
