@@ -171,6 +171,7 @@ def test_a_deadline_that_passes_while_planning_ends_the_run(job, job_file, embat
     assert embatch("run", str(job_file)).returncode == 0
 
 
+@pytest.mark.slow  # two runs; the signal above takes the same way
 def test_a_deadline_commits_what_is_in_flight_and_the_next_run_completes(config):
     late = with_limits(config, delay_ms=2000, deadline="8s")  # twelve units take two replicas 12 s
     with pytest.raises(LimitReachedError, match=r"limits\.deadline=8s"):

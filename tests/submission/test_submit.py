@@ -65,6 +65,7 @@ def test_the_code_of_the_driver_is_the_code_of_the_command(on_cluster, job_file)
     assert done.stderr.count("submitted ") == 1, "what cannot succeed is not tried again"
 
 
+@pytest.mark.slow  # a run on two more nodes
 def test_replicas_run_on_nodes_with_the_labels_and_the_report_names_their_device(on_cluster, job_file):
     arguments = ("submit", str(job_file), "--set", "cluster.labels={market: spot}", "--json")
     done = on_cluster(*arguments, EMBATCH_LOG_FORMAT="json")
