@@ -260,15 +260,16 @@ class CostReachedError(LimitReachedError):
 
 
 class PoisonUnitError(InterruptedRunError):
-    """One unit killed its worker each time it was tried."""
+    """One unit killed its worker each time it was tried, and no single rows of it are known to be the cause."""
 
-    def __init__(self, unit: int, attempts: int, slices: list[str]) -> None:
-        PipelineError.__init__(self, unit, attempts, slices)
-        self.unit, self.attempts, self.slices = unit, attempts, slices
+    def __init__(self, unit: int, attempts: int, pieces: str, cause: str = "") -> None:
+        PipelineError.__init__(self, unit, attempts, pieces, cause)
+        self.unit, self.attempts, self.pieces, self.cause = unit, attempts, pieces, cause
 
     def __str__(self) -> str:
+        cause = f": {self.cause}" if self.cause else ""
         return (
-            f"unit {self.unit} ({'; '.join(self.slices)}) lost its worker {self.attempts} times; "
+            f"unit {self.unit} ({self.pieces}) lost its worker {self.attempts} times{cause}; "
             "look at these rows and at the worker's memory before running again"
         )
 

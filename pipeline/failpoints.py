@@ -1,9 +1,10 @@
 """Named places where a test can stop, kill or observe the product.
 
 Off unless EMBATCH_FAILPOINTS is set, for example
-"commit.after_put@unit=3:SIGKILL;encode.mid:append=calls.txt". Actions: raise, SIGKILL, SIGSTOP,
-sleep=SECONDS, append=FILE (one line a hit), and once=FILE,SIGNAL, which only the first process to create FILE
-carries out. `NAMES` is the closed list of places.
+"commit.after_put@unit=3:SIGKILL;encode.mid:append=calls.txt". A place may ask for a unit, or for a word of the text
+that is being encoded, "encode.text@word=poison:SIGSEGV". Actions: raise, error (one that nobody expects), SIGKILL and
+other signals, sleep=SECONDS, exit=CODE, append=FILE (one line a hit), and once=FILE,SIGNAL, which only the first
+process to create FILE carries out. `NAMES` is the closed list of places.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ NAMES = (
     "claim.after_create",
     "read.mid",
     "encode.start",
+    "encode.text",
     "encode.mid",
     "commit.before_put",
     "commit.after_put",
@@ -35,18 +37,19 @@ NAMES = (
 VARIABLE = "EMBATCH_FAILPOINTS"
 
 
-def hit(name: str, unit: int | None = None) -> None:
+def hit(name: str, unit: int | None = None, text: str = "") -> None:
     """Carry out the action the environment asks for at this place, if any."""
     rules = os.environ.get(VARIABLE)
     if rules:
         for rule in rules.split(";"):
-            _apply(rule, name, unit)
+            _apply(rule, name, unit, text)
 
 
-def _apply(rule: str, name: str, unit: int | None) -> None:
+def _apply(rule: str, name: str, unit: int | None, text: str) -> None:
     place, _, action = rule.partition(":")
+    place, _, word = place.partition("@word=")
     wanted, _, at_unit = place.partition("@unit=")
-    if wanted != name or (at_unit and int(at_unit) != unit):
+    if wanted != name or (at_unit and int(at_unit) != unit) or (word and word not in text.split()):
         return
     verb, _, argument = action.partition("=")
     if verb == "append":
@@ -54,11 +57,15 @@ def _apply(rule: str, name: str, unit: int | None) -> None:
             log.write(f"{name} {'-' if unit is None else unit} {os.getpid()}\n")
     elif verb == "sleep":
         time.sleep(float(argument))
+    elif verb == "exit":
+        os._exit(int(argument))
     elif verb == "once":
         file, _, name = argument.partition(",")
         with suppress(FileExistsError):
             Path(file).touch(exist_ok=False)
             os.kill(os.getpid(), signal.Signals[name])
+    elif verb == "error":
+        raise RuntimeError(f"failpoint {name}")
     elif verb == "raise":
         raise InterruptedRunError(f"failpoint {name}")
     else:

@@ -38,6 +38,8 @@ class DeadCode(StrEnum):
     """The row's prompt is not in `encoder.prompt.vocabulary`."""
     BAD_VECTOR = "BAD_VECTOR"
     """The encoder returned a vector that is not finite or is zero."""
+    WORKER_KILLED = "WORKER_KILLED"
+    """A process that encodes the text ends, even where it encodes nothing else."""
     REFUSED = "REFUSED"
     """A hosted model's API refuses the text, for its length or its content."""
     SOURCE_CHANGED = "SOURCE_CHANGED"
@@ -101,6 +103,11 @@ class Unit:
     def size_bytes(self) -> int:
         """Input bytes of all slices (uncompressed; an estimate for Parquet)."""
         return sum(piece.size_bytes for piece in self.slices)
+
+    @property
+    def pieces(self) -> str:
+        """Its slices, for people."""
+        return "; ".join(map(str, self.slices))
 
     def to_json(self) -> str:
         """Serialize for a row of the dataset."""

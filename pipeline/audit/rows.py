@@ -16,7 +16,14 @@ from pipeline.records import DeadCode
 from pipeline.schema import kept_columns
 
 UNJUDGED = frozenset(
-    {DeadCode.TOO_LONG, DeadCode.BAD_VECTOR, DeadCode.REFUSED, DeadCode.BAD_VALUE, DeadCode.SOURCE_CHANGED}
+    {
+        DeadCode.TOO_LONG,
+        DeadCode.BAD_VECTOR,
+        DeadCode.WORKER_KILLED,
+        DeadCode.REFUSED,
+        DeadCode.BAD_VALUE,
+        DeadCode.SOURCE_CHANGED,
+    }
 )
 
 Row = Mapping[str, object] | DeadCode

@@ -20,7 +20,8 @@ class LimitsConfig(Section):
     stall_seconds: Annotated[float, Field(gt=0, strict=True)] = 900.0
     """Exit 7 when nothing moved for so long."""
     unit_attempts: Count = 3
-    """How often a unit may lose its worker before the run ends and names it."""
+    """How often a unit may lose its worker before its rows are tried apart; those that end a process alone become dead
+    letters. Where none does, the run ends and names the unit."""
     deadline: Annotated[str, Field(json_schema_extra={"pattern": f"^{_DURATION.pattern}$"})] | None = None
     """End the run so long after its command began: `90s`, `45m`, `1h30m`, `1d`. Exit 8; the same command continues."""
     max_tokens: Count | None = None

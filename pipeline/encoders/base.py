@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.encoders.brackets import Brackets
 from pipeline.encoders.prompts import PromptPooling
+from pipeline.records import DeadCode
 
 Vectors = npt.NDArray[np.float32]
 
@@ -128,13 +129,13 @@ class PreparedTexts:
 class Encoded:
     """What became of a unit's texts.
 
-    `vectors` is float32 [n, dimension], NaN where a text was refused; `refused` says why, by row. `tokens` is what a
+    `vectors` is float32 [n, dimension], NaN where a text has none; `dead` says why, by row. `tokens` is what a
     hosted model counted, None where each row has its own number; `waited_s` went by for its rate limits.
     """
 
     vectors: Vectors
     tokens: int | None = None
-    refused: Mapping[int, str] = field(default_factory=dict)
+    dead: Mapping[int, tuple[DeadCode, str]] = field(default_factory=dict)
     waited_s: float = 0.0
 
 

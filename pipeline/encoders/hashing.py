@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from pipeline import failpoints
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
 from pipeline.encoders.modules import require_width
 from pipeline.exceptions import ConfigError
@@ -81,8 +82,10 @@ class HashingEncoder:
     def encode(self, prepared: PreparedTexts, progress: Progress | None = None) -> Vectors:
         """Hash each text with SHAKE-256 to signed 16-bit values and normalise, float32 [n, dimension]."""
         size = self._spec.dimension
-        texts = prepared.rows["text"].cast(pa.large_binary())
-        hashed = b"".join(hashlib.shake_256(text.as_py()).digest(2 * size) for text in texts)
+        texts = prepared.rows["text"].to_pylist()
+        for text in texts:
+            failpoints.hit("encode.text", text=text)
+        hashed = b"".join(hashlib.shake_256(text.encode()).digest(2 * size) for text in texts)
         values = np.frombuffer(hashed, "<i2").reshape(-1, size).astype(np.float32)
         values[:, 0] += np.float32(0.5)  # never a zero vector
         time.sleep(_parse(self._spec.model)[1] / 1000 * len(values) / 1000)

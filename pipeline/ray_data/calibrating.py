@@ -104,8 +104,7 @@ def _sample_vectors(chosen: Chosen, order: WorkOrder, pool: Pool, look: Callable
                     work.take(call)
                 except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
                     unit = work.unit(call)
-                    pieces = [str(piece) for piece in unit.slices]
-                    raise PoisonUnitError(unit.number, limits.unit_attempts, pieces) from error
+                    raise PoisonUnitError(unit.number, limits.unit_attempts, unit.pieces) from error
             look()
             moves = ray.get(ledger.pulse.remote()).moves + work.answered
             watchdog.look(time.monotonic(), moves, work.waiting)

@@ -57,12 +57,14 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float,
     ledger = start_ledger()
     with _feeding(units, order, pool, ledger) as arrivals:
         watchdog = Watchdog(stall_seconds, time.monotonic())
-        flight = _Flight(ledger)
+        flight, losses = _Flight(ledger), _Losses(units, order.config.limits.unit_attempts)
         for receipt in _ticks(arrivals):
             flight.take(receipt)
             if flight.due:
                 flight.look()
                 watchdog.look(time.monotonic(), flight.moves, flight.units)
+                for warning in losses.news(flight.lost):
+                    yield flight.event(None, warning)
             yield flight.event(receipt)
             if stop.cause is not None:
                 yield from _finish(flight, arrivals, stop.cause, stop.grace_s)
@@ -98,7 +100,9 @@ class _Flight:
 
     def __init__(self, ledger: ray.actor.ActorHandle) -> None:
         self._ledger = ledger
-        self._pulse = Pulse(moves=0, active={}, tokens={}, first=None, devices={}, hosts={}, ended=0, closed=False)
+        self._pulse = Pulse(
+            moves=0, active={}, tokens={}, first=None, devices={}, hosts={}, lost={}, ended=0, closed=False
+        )
         self._looked = -math.inf
         self._received: set[int] = set()
         self._first: FirstBatch | None = None
@@ -139,6 +143,11 @@ class _Flight:
         return [unit for unit in self._pulse.active if unit not in self._received]
 
     @property
+    def lost(self) -> dict[int, tuple[int, str]]:
+        """How often a unit lost its worker, of those that did, and why the last time."""
+        return self._pulse.lost
+
+    @property
     def landed(self) -> bool:
         """Whether no more units begin, none is being encoded, and all receipts that were sent came."""
         return self._pulse.closed and not self._pulse.active and self.received >= self._pulse.ended
@@ -159,6 +168,28 @@ class _Flight:
             hosts=self._pulse.hosts,
             warning=warning,
         )
+
+
+class _Losses:
+    """What people are told of units that lost a worker: once a loss."""
+
+    def __init__(self, units: list[Unit], allowed: int) -> None:
+        self._units, self._allowed = units, allowed
+        self._told: dict[int, int] = {}
+
+    def news(self, lost: dict[int, tuple[int, str]]) -> Iterator[str]:
+        """Yield what was not told yet."""
+        fresh = {number for number, (times, _) in lost.items() if times > self._told.get(number, 0)}
+        for unit in self._units if fresh else []:
+            if unit.number in fresh:
+                times, why = lost[unit.number]
+                self._told[unit.number] = times
+                yield self._notice(unit, times, why)
+
+    def _notice(self, unit: Unit, times: int, why: str) -> str:
+        counted, cause = "" if times == 1 else f" {times} times", f" ({why})" if why else ""
+        then = "it is tried again" if times < self._allowed else "its rows are tried in a process beside the next one"
+        return f"unit {unit.number} ({unit.pieces}) lost its worker{counted}{cause}; {then}"
 
 
 def _ticks(arrivals: _Arrivals) -> Iterator[Receipt | None]:

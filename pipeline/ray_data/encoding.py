@@ -5,6 +5,8 @@ A lock holds only the device part, so that one unit's build and commit run under
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ from pipeline import failpoints, logs, shard, token_lengths
 from pipeline.calibration import Codes
 from pipeline.checkpoint.commits import commit, read_receipt
 from pipeline.corpus.scripts import count_scripts
-from pipeline.encoders.base import Encoded, Vectors, encode_each
+from pipeline.encoders.base import Encoded, PreparedTexts, Vectors, encode_each
+from pipeline.encoders.isolating import NotIsolatedError, SpareProcess, encode_isolated
 from pipeline.encoders.precision import device_name
 from pipeline.encoders.registry import build_encoder, restore
 from pipeline.exceptions import ModelError, PipelineError, PoisonUnitError, to_json
@@ -34,8 +37,12 @@ from pipeline.records import BLOCKED, RATE_LIMIT, STARVED, DeadCode, Effort, Rec
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
 
+logger = logging.getLogger(__name__)
+
 HELD_BACK_SECONDS = 5.0
 """A unit that may not begin keeps its place so long: what is read in vain would slow down what is being finished."""
+
+_BAD_VECTOR = DeadCode.BAD_VECTOR, "the encoder returned a vector that is not finite or has no length"
 
 RECEIPT_SCHEMA = pa.schema([("unit", pa.int64()), ("receipt", pa.string()), ("error", pa.string())])
 
@@ -89,19 +96,21 @@ class EncodeAndCommit:
             time.sleep(HELD_BACK_SECONDS)
             return None
         allowed = self._order.config.limits.unit_attempts
-        if attempt > allowed:
-            raise PoisonUnitError(unit.number, allowed, [str(piece) for piece in unit.slices])
+        if attempt > (allowed if self._spec.hosted else allowed + 1):
+            raise PoisonUnitError(unit.number, attempt - 1, unit.pieces)
         key = shard_key(self._order.plan_id, unit.number)
         # a retried unit may be committed: its worker died after the write
         present = read_receipt(self._store, key, self._order.plan_id) if attempt > 1 else None
-        return present or self._encode_and_commit(unit, key, payload.from_row(batch))
+        return present or self._encode_and_commit(unit, key, payload.from_row(batch), lost=attempt - 1)
 
-    def _encode_and_commit(self, unit: Unit, key: str, work: Payload) -> Receipt:
+    def _encode_and_commit(self, unit: Unit, key: str, work: Payload, *, lost: int) -> Receipt:
         with self._device.turn() as idle:
             started = time.perf_counter()
             failpoints.hit("encode.start", unit.number)
             batches = Reporting(self._ledger, unit.number)
-            found = encode_each(self._encoder, work.prepared, batches)
+            isolated = lost >= self._order.config.limits.unit_attempts
+            encode = self._encode_isolated if isolated else self._encode
+            found = encode(unit, work.prepared, batches)
             failpoints.hit("encode.mid", unit.number)
             encoded = time.perf_counter()
         self._check_shape(found.vectors, len(work.source_row))
@@ -125,6 +134,35 @@ class EncodeAndCommit:
         )
         return replace(receipt, effort=effort)
 
+    def _encode(self, unit: Unit, prepared: PreparedTexts, batches: Reporting) -> Encoded:
+        try:
+            return encode_each(self._encoder, prepared, batches)
+        except PipelineError:
+            raise
+        except Exception as error:
+            # nothing may work in this process any more, as after a CUDA error; what ends a worker is counted
+            logger.exception("unit %d: this replica ends, and another takes its place", unit.number)
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            ray.get(self._ledger.fail.remote(unit.number, reason))
+            os._exit(1)
+
+    def _encode_isolated(self, unit: Unit, prepared: PreparedTexts, batches: Reporting) -> Encoded:
+        """Encode a unit that lost its workers in a process that others do not depend on, without the rows that end it.
+
+        Raises:
+            PoisonUnitError: no single rows do.
+        """
+        lost = self._order.config.limits.unit_attempts
+        spare = SpareProcess(self._spec, self._order.device, self._order.threads)
+        try:
+            found = encode_isolated(spare, prepared, alive=lambda: batches(0, 0))
+        except NotIsolatedError as error:
+            raise PoisonUnitError(unit.number, lost, unit.pieces, str(error)) from error
+        finally:
+            spare.close()
+        batches(len(found.vectors) - len(found.dead), int(np.delete(prepared.n_tokens, list(found.dead)).sum()))
+        return found
+
     def _check_shape(self, vectors: Vectors, rows: int) -> None:
         expected = (rows, self._spec.dimension)
         if vectors.shape != expected or vectors.dtype != np.float32:
@@ -142,9 +180,7 @@ class EncodeAndCommit:
             scripts=count_scripts(np.asarray(work.prepared.rows[payload.SCRIPT])[good]),
             tokens=found.tokens,
         )
-        return shard.build(
-            info, key, self._table(unit, work, codes, good), _dead_table(unit, work, good, found.refused)
-        )
+        return shard.build(info, key, self._table(unit, work, codes, good), _dead_table(unit, work, good, found.dead))
 
     def _codes(self, vectors: Vectors) -> tuple[Codes, int]:
         """Return vectors as the shard holds them, and how many numbers were cut to the ends of their range."""
@@ -187,15 +223,15 @@ def _sources(unit: Unit) -> list[str]:
     return [piece.source.path for piece in unit.slices]
 
 
-def _dead_table(unit: Unit, work: Payload, good: npt.NDArray[np.bool_], refused: Mapping[int, str]) -> pa.Table:
+def _dead_table(
+    unit: Unit, work: Payload, good: npt.NDArray[np.bool_], dead: Mapping[int, tuple[DeadCode, str]]
+) -> pa.Table:
     sources = _sources(unit)
     letters = [
         (letter["slice_index"], letter["row"], letter["code"], letter["reason"]) for letter in work.dead.to_pylist()
     ]
     slices, rows = work.slice_index.to_numpy(), work.source_row.to_numpy()
     for row in np.flatnonzero(~good).tolist():
-        code, reason = DeadCode.BAD_VECTOR, "the encoder returned a vector that is not finite or has no length"
-        if row in refused:
-            code, reason = DeadCode.REFUSED, refused[row]
+        code, reason = dead.get(row, _BAD_VECTOR)
         letters.append((int(slices[row]), int(rows[row]), str(code), reason))
     return shard.dead_table([(sources[index], row, code, reason) for index, row, code, reason in sorted(letters)])

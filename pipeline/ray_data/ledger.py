@@ -15,8 +15,9 @@ class Pulse:
     """A snapshot: `moves` grows with every sign of life, `active` maps units to rows done in them.
 
     `first` is the run's first batch: seconds since it was encoded, its rows and tokens. `devices` are what the
-    replicas run on, `hosts` where, with how many there were of each kind and on each host. `ended` counts units whose
-    receipt was sent; `closed` says that no more begin.
+    replicas run on, `hosts` where, with how many there were of each kind and on each host. `lost` says how often a
+    unit lost its worker, of those that did, and why the last time, empty where nobody could say. `ended` counts units
+    whose receipt was sent; `closed` says that no more begin.
     """
 
     moves: int
@@ -25,6 +26,7 @@ class Pulse:
     first: tuple[float, int, int] | None
     devices: dict[str, int]
     hosts: dict[str, int]
+    lost: dict[int, tuple[int, str]]
     ended: int
     closed: bool
 
@@ -34,6 +36,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._attempts: Counter[int] = Counter()
+        self._failures: dict[int, str] = {}
         self._rows: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
         self._ended: set[int] = set()
@@ -66,6 +69,10 @@ class Ledger:
             self._rows[unit] += rows
             self._tokens[unit] += tokens
 
+    def fail(self, unit: int, reason: str) -> None:
+        """Note why a replica is about to end in the middle of a unit."""
+        self._failures[unit] = reason
+
     def end(self, unit: int) -> None:
         """Note that a unit's receipt is on its way."""
         self._moves += 1
@@ -93,6 +100,11 @@ class Ledger:
             first=first,
             devices=dict(Counter(device for device, _ in self._replicas.values())),
             hosts=dict(Counter(host for _, host in self._replicas.values())),
+            lost={
+                unit: (attempts - 1, self._failures.get(unit, ""))
+                for unit, attempts in self._attempts.items()
+                if attempts > 1
+            },
             ended=len(self._ended),
             closed=self._closed,
         )

@@ -17,6 +17,7 @@ from pipeline.encoders.remote import client, encoder
 from pipeline.encoders.remote.client import ATTEMPTS
 from pipeline.exceptions import ConfigError, InterruptedRunError, ModelError, StallError
 from pipeline.ray_data.watchdog import Watchdog
+from pipeline.records import DeadCode
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(120)]
 
@@ -61,7 +62,7 @@ def test_vectors_are_the_models_own_in_the_order_of_the_texts(server):
     loaded = connect(server)
     found = encode_each(loaded, TEXTS)
     np.testing.assert_array_equal(found.vectors, expected(server, TEXTS))
-    assert (found.tokens, found.refused) == (total(server, TEXTS), {})
+    assert (found.tokens, found.dead) == (total(server, TEXTS), {})
     assert sorted(server.sizes) == [1, 1, *[7] * 17]
     assert loaded.spec.dimension == 16
 
@@ -72,7 +73,7 @@ def test_faults_lose_double_and_miscount_nothing(server, seed):
     server.faults, server.slow_s = Faults(rate=0.3, seed=seed), 1.0
     found = encode_each(loaded, TEXTS * 2)
     np.testing.assert_array_equal(found.vectors, expected(server, TEXTS * 2))
-    assert (found.tokens, found.refused) == (2 * total(server, TEXTS), {})
+    assert (found.tokens, found.dead) == (2 * total(server, TEXTS), {})
     assert server.seen["requests"] - server.seen["good"] >= 5
 
 
@@ -135,13 +136,13 @@ def test_refused_texts_are_found_and_the_others_embedded(server):
     texts[60] = "long " * 9000
     loaded = connect(server, max_batch_items=60)
     found = encode_each(loaded, texts)
-    assert {row: reason[:30] for row, reason in found.refused.items()} == {
+    assert {row: reason[:30] for row, (_, reason) in found.dead.items()} == {
         **dict.fromkeys(bad, "400 The input was rejected for"),
         60: "400 This model's maximum conte",
     }
-    good = [row for row in range(120) if row not in found.refused]
+    good = [row for row in range(120) if row not in found.dead]
     np.testing.assert_array_equal(found.vectors[good], expected(server, [texts[row] for row in good]))
-    assert np.isnan(found.vectors[sorted(found.refused)]).all()
+    assert np.isnan(found.vectors[sorted(found.dead)]).all()
     assert found.tokens == total(server, [texts[row] for row in good])
     assert server.seen["requests"] <= 80
     with pytest.raises(ModelError, match="refuses text 0: 400 The input was rejected"):
@@ -152,7 +153,7 @@ def test_a_request_above_the_apis_tokens_is_halved(server):
     texts = ["a " * 7000 + str(number) for number in range(60)]  # two bytes a token, as the estimate goes
     loaded = connect(server, max_batch_items=60, max_batch_tokens=10**7)
     found = encode_each(loaded, texts)
-    assert (found.refused, found.tokens) == ({}, 60 * 7001)
+    assert (found.dead, found.tokens) == ({}, 60 * 7001)
     assert server.sizes == [1, 30, 30]
     server.sizes.clear()
     assert encode_each(connect(server, max_batch_items=60), texts).tokens == 60 * 7001
@@ -208,7 +209,7 @@ def test_a_key_that_a_server_repeats_is_left_out(server, caplog):
     loaded = connect(server)
     server.faults = Faults(script=["echo", None, "429"])
     found = encode_each(loaded, TEXTS[:1])
-    assert found.refused == {0: "400 cannot serve Bearer ***"}
+    assert found.dead == {0: (DeadCode.REFUSED, "400 cannot serve Bearer ***")}
     encode_each(loaded, TEXTS[:1])
     assert "puts requests off" in caplog.text
     assert KEY not in caplog.text

@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from commands import encoded, start
 
@@ -92,13 +94,32 @@ def test_a_driver_killed_around_the_manifest_finishes_later(job, job_file, embat
     assert digest_of(job["output"]["uri"]) == expected
 
 
-def test_a_unit_that_kills_its_worker_ends_the_run_and_is_named(job_file, embatch, tmp_path):
+def test_a_unit_that_kills_its_worker_whatever_is_tried_ends_the_run_and_is_named(job_file, embatch, tmp_path):
     log = tmp_path / "encoded.log"
     rules = f"encode.start@unit=5:append={log};encode.start@unit=5:SIGKILL"
-    done = embatch("run", str(job_file), "--set", "limits.unit_attempts=2", EMBATCH_FAILPOINTS=rules)
+    done = embatch("run", str(job_file), "--set", "limits.unit_attempts=1", EMBATCH_FAILPOINTS=rules)
     assert done.returncode == 8
     assert "unit 5 (b.jsonl.gz rows 25 to 49) lost its worker 2 times" in done.stderr
     assert len(encoded(log)) == 2
+
+
+def test_rows_that_end_their_worker_become_dead_letters_and_cost_no_other_row(job, job_file, embatch):
+    output = job["output"]["uri"]
+    rules = "encode.text@word=131:SIGKILL;encode.text@word=231:error"
+    limits = ("--set", "limits.unit_attempts=1", "--set", "limits.max_dead_rate=0.01")
+    done = embatch("run", str(job_file), *limits, "--json", EMBATCH_FAILPOINTS=rules)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["rows_ok"] == 298
+    dead = pa.concat_tables(map(pq.read_table, Path(output, "_dead").glob("*.parquet"))).sort_by("source_file")
+    alone = "a process that encoded it alone ended {}, twice"
+    assert dead.to_pylist() == [
+        {"source_file": file, "source_row": 31, "code": "WORKER_KILLED", "reason": alone.format(how)}
+        for file, how in (("b.jsonl.gz", "by SIGKILL"), ("c.parquet", "with exit code 1"))
+    ]
+    told = "lost its worker{}; its rows are tried in a process beside the next one"
+    assert "unit 5 (b.jsonl.gz rows 25 to 49) " + told.format("") in done.stderr
+    assert "unit 9 (c.parquet rows 25 to 49) " + told.format(" (RuntimeError: failpoint encode.text)") in done.stderr
+    assert embatch("verify", output).returncode == 0
 
 
 def test_a_stalled_unit_ends_the_run_with_its_own_code(job_file, embatch):

@@ -18,6 +18,7 @@ from pipeline.encoders.remote.client import Client
 from pipeline.encoders.remote.failures import RefusedError
 from pipeline.encoders.remote.replies import Expected, Reply
 from pipeline.exceptions import ModelError
+from pipeline.records import DeadCode
 
 PROBE = "embatch"
 """A text that any model takes."""
@@ -57,7 +58,7 @@ class RemoteEncoder:
             PipelineError: as `encode_each`.
         """
         encoded = self.encode_each(prepared, progress)
-        for row, reason in sorted(encoded.refused.items()):
+        for row, (_, reason) in sorted(encoded.dead.items()):
             raise ModelError(self._spec.model, f"the API refuses text {row}: {reason}")
         return encoded.vectors
 
@@ -71,16 +72,16 @@ class RemoteEncoder:
         """
         work = _Work(self._client, prepared)
         vectors = np.full((len(work.sizes), self._spec.dimension), np.nan, np.float32)
-        refused: dict[int, str] = {}
+        dead: dict[int, tuple[DeadCode, str]] = {}
         tokens, waited_s = 0, self._client.pace.waited_s
         for part in self._settled(work, progress):
             if isinstance(part.outcome, RefusedError):
-                refused[part.rows.start] = str(part.outcome)
+                dead[part.rows.start] = DeadCode.REFUSED, str(part.outcome)
             else:
                 vectors[part.rows.start : part.rows.stop] = part.outcome.vectors
             tokens += part.tokens
         waited_s = self._client.pace.waited_s - waited_s
-        return Encoded(vectors=vectors, tokens=tokens, refused=refused, waited_s=waited_s)
+        return Encoded(vectors=vectors, tokens=tokens, dead=dead, waited_s=waited_s)
 
     def _settled(self, work: _Work, progress: Progress | None) -> Iterator[_Part]:
         """Send all requests, several at a time, and yield what became of them, as it comes."""
