@@ -18,8 +18,7 @@ import ray
 from pipeline import failpoints
 from pipeline.calibration import Calibration, calibrate
 from pipeline.checkpoint.claims import Claim
-from pipeline.encoders.base import Vectors, encode_each
-from pipeline.encoders.registry import build_encoder, restore
+from pipeline.encoders.base import Vectors
 from pipeline.exceptions import PipelineError, PoisonUnitError, from_json, to_json
 from pipeline.plan import Plan, sample_units
 from pipeline.ray_data.dataset import ACTOR_RESTARTS
@@ -28,8 +27,8 @@ from pipeline.ray_data.ledger import start_ledger
 from pipeline.ray_data.order import WorkOrder
 from pipeline.ray_data.pool import Pool
 from pipeline.ray_data.reading import read_sample
+from pipeline.ray_data.replica import Replica
 from pipeline.ray_data.reporting import Reporting
-from pipeline.ray_data.sharing import require_output
 from pipeline.ray_data.watchdog import Watchdog
 from pipeline.records import Unit
 from pipeline.stopping import Stop
@@ -47,13 +46,7 @@ class SampleReplica:
 
     def __init__(self, order: WorkOrder, ledger: ray.actor.ActorHandle) -> None:
         self._order, self._ledger = order, ledger
-        self._failure: PipelineError | None = None
-        try:
-            require_output(order)
-            self._spec = restore(order.encoder)
-            self._encoder = build_encoder(self._spec, order.device, order.threads, order.config.encoder.remote)
-        except PipelineError as error:
-            self._failure = error  # raised here it would only make Ray start another
+        self._replica = Replica(order, ledger)
 
     def encode(self, unit: Unit, rows: int) -> Answer:
         """Return the usable vectors of some rows of a unit, float32 [rows, dimension], or an error as JSON."""
@@ -63,12 +56,11 @@ class SampleReplica:
             return None, to_json(error)
 
     def _encode(self, unit: Unit, rows: int) -> Vectors:
-        if self._failure is not None:
-            raise self._failure
+        normalized = self._replica.spec.normalized
         failpoints.hit("calibration.encode", unit.number)
         prepared = read_sample(unit, rows, self._order)
-        vectors = encode_each(self._encoder, prepared, Reporting(self._ledger, unit.number)).vectors
-        found: Vectors = vectors[usable(vectors, normalized=self._spec.normalized)]
+        vectors = self._replica.encode(unit, prepared, Reporting(self._ledger, unit.number)).vectors
+        found: Vectors = vectors[usable(vectors, normalized=normalized)]
         return found
 
 

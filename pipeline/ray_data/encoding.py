@@ -6,7 +6,6 @@ A lock holds only the device part, so that one unit's build and commit run under
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -21,18 +20,16 @@ from pipeline import failpoints, logs, shard, token_lengths
 from pipeline.calibration import Codes
 from pipeline.checkpoint.commits import commit, read_receipt
 from pipeline.corpus.scripts import count_scripts
-from pipeline.encoders.base import Encoded, PreparedTexts, Vectors, encode_each
-from pipeline.encoders.isolating import NotIsolatedError, SpareProcess, encode_isolated
+from pipeline.encoders.base import Encoded, Vectors
 from pipeline.encoders.precision import device_name
-from pipeline.encoders.registry import build_encoder, restore
-from pipeline.exceptions import ModelError, PipelineError, PoisonUnitError, to_json
+from pipeline.exceptions import PipelineError, PoisonUnitError, to_json
 from pipeline.plan import shard_key
 from pipeline.ray_data import payload
 from pipeline.ray_data.device import Device
 from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
 from pipeline.ray_data.payload import Payload
+from pipeline.ray_data.replica import Replica
 from pipeline.ray_data.reporting import Reporting
-from pipeline.ray_data.sharing import require_output
 from pipeline.records import BLOCKED, RATE_LIMIT, STARVED, DeadCode, Effort, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
@@ -55,16 +52,10 @@ class EncodeAndCommit:
         logs.follow(order.log)
         self._schema = decode_schema(order.schema)
         self._store = open_store(order.config.output.uri)
-        self._failure: PipelineError | None = None
-        try:
-            require_output(order)
-            self._spec = restore(order.encoder)
-            self._encoder = build_encoder(self._spec, order.device, order.threads, order.config.encoder.remote)
+        self._replica = Replica(order, ledger)
+        if self._replica.failure is None:
             replica = ray.get_runtime_context().get_actor_id()
             ledger.joined.remote(replica, device_name(order.device), self._host)
-        except PipelineError as error:
-            # an exception here would make Ray try again; this one goes to the driver with the first unit
-            self._failure = error
         self._device = Device(calls=CALLS_PER_ACTOR)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -89,14 +80,13 @@ class EncodeAndCommit:
         return pa.table([pa.array([value]) for value in values], names=RECEIPT_SCHEMA.names).cast(RECEIPT_SCHEMA)
 
     def _unit(self, unit: Unit, batch: pa.Table) -> Receipt | None:
-        if self._failure is not None:
-            raise self._failure
+        hosted = self._replica.spec.hosted is not None
         attempt = ray.get(self._ledger.begin.remote(unit.number))
         if not attempt:
             time.sleep(HELD_BACK_SECONDS)
             return None
         allowed = self._order.config.limits.unit_attempts
-        if attempt > (allowed if self._spec.hosted else allowed + 1):
+        if attempt > (allowed if hosted else allowed + 1):
             raise PoisonUnitError(unit.number, attempt - 1, unit.pieces)
         key = shard_key(self._order.plan_id, unit.number)
         # a retried unit may be committed: its worker died after the write
@@ -108,13 +98,10 @@ class EncodeAndCommit:
             started = time.perf_counter()
             failpoints.hit("encode.start", unit.number)
             batches = Reporting(self._ledger, unit.number)
-            isolated = lost >= self._order.config.limits.unit_attempts
-            encode = self._encode_isolated if isolated else self._encode
-            found = encode(unit, work.prepared, batches)
+            found = self._replica.encode(unit, work.prepared, batches, lost=lost)
             failpoints.hit("encode.mid", unit.number)
             encoded = time.perf_counter()
-        self._check_shape(found.vectors, len(work.source_row))
-        good = usable(found.vectors, normalized=self._spec.normalized)
+        good = usable(found.vectors, normalized=self._replica.spec.normalized)
         made = self._build(unit, key, work, found, good)
         receipt = commit(self._store, made, self._order.plan_id)
         seconds = {
@@ -133,40 +120,6 @@ class EncodeAndCommit:
             host=self._host,
         )
         return replace(receipt, effort=effort)
-
-    def _encode(self, unit: Unit, prepared: PreparedTexts, batches: Reporting) -> Encoded:
-        try:
-            return encode_each(self._encoder, prepared, batches)
-        except PipelineError:
-            raise
-        except Exception as error:
-            # nothing may work in this process any more, as after a CUDA error; what ends a worker is counted
-            logger.exception("unit %d: this replica ends, and another takes its place", unit.number)
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            ray.get(self._ledger.fail.remote(unit.number, reason))
-            os._exit(1)
-
-    def _encode_isolated(self, unit: Unit, prepared: PreparedTexts, batches: Reporting) -> Encoded:
-        """Encode a unit that lost its workers in a process that others do not depend on, without the rows that end it.
-
-        Raises:
-            PoisonUnitError: no single rows do.
-        """
-        lost = self._order.config.limits.unit_attempts
-        spare = SpareProcess(self._spec, self._order.device, self._order.threads)
-        try:
-            found = encode_isolated(spare, prepared, alive=lambda: batches(0, 0))
-        except NotIsolatedError as error:
-            raise PoisonUnitError(unit.number, lost, unit.pieces, str(error)) from error
-        finally:
-            spare.close()
-        batches(len(found.vectors) - len(found.dead), int(np.delete(prepared.n_tokens, list(found.dead)).sum()))
-        return found
-
-    def _check_shape(self, vectors: Vectors, rows: int) -> None:
-        expected = (rows, self._spec.dimension)
-        if vectors.shape != expected or vectors.dtype != np.float32:
-            raise ModelError(self._spec.model, f"returned {vectors.dtype} {vectors.shape}, not float32 {expected}")
 
     def _build(self, unit: Unit, key: str, work: Payload, found: Encoded, good: npt.NDArray[np.bool_]) -> shard.Shard:
         codes, clipped = self._codes(found.vectors[good])

@@ -38,7 +38,8 @@ def start(job: Path, *options: str, **environment: str) -> subprocess.Popen[str]
 @pytest.mark.ray
 def test_a_night_that_is_interrupted_is_tried_again_to_its_end(daily_job, add_day, tmp_path):
     add_day(YESTERDAY)
-    fault = {"EMBATCH_FAILPOINTS": f"encode.start:once={tmp_path / 'killed'},SIGKILL"}
+    kills = [f"encode.start@unit=1:once={tmp_path / name},SIGKILL" for name in ("first", "second")]
+    fault = {"EMBATCH_FAILPOINTS": ";".join(kills)}
     night = start(daily_job, "--set", "limits.unit_attempts=1", **fault)
     output, errors = night.communicate(timeout=200)
     assert night.returncode == 0, errors
