@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.job_file import MAX_BYTES, read_values, shown
 from pipeline.exceptions import ConfigError
-from pipeline.job_file import MAX_BYTES, read_values, shown
 
 JOB = """\
 name: trial

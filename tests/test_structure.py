@@ -14,8 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"exceptions"},
     {
-        *("records", "schema", "fingerprint", "recall", "batching", "telemetry", "failpoints", "job_file", "logs"),
-        *("token_lengths", "wording"),
+        *("records", "schema", "fingerprint", "recall", "telemetry", "failpoints", "logs", "token_lengths", "wording"),
     },
     {"config", "calibration"},
     {"storage", "stopping"},

@@ -13,11 +13,11 @@ from pipeline.config import mistakes
 from pipeline.config.cluster import ClusterConfig
 from pipeline.config.corpus import InputConfig, TextConfig
 from pipeline.config.encoder import EncoderConfig
+from pipeline.config.job_file import read_values
 from pipeline.config.limits import LimitsConfig
 from pipeline.config.output import OutputConfig
 from pipeline.config.section import Section
 from pipeline.exceptions import ConfigError
-from pipeline.job_file import read_values
 
 _NAME_IN_A_FILE = {"pattern": r"^([A-Za-z0-9]|\{ds\})([A-Za-z0-9._-]|\{ds\}){0,62}$"}
 """For editors, which see the name before the day is put into it."""

@@ -9,8 +9,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from pipeline.config.cluster import REPLICA_KINDS
+from pipeline.config.job_file import shown
 from pipeline.config.section import Section
-from pipeline.job_file import shown
 
 
 def first(job: type[Section], error: ValidationError) -> tuple[str, str]:

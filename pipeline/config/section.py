@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.job_file import USER_INFO
+from pipeline.config.job_file import USER_INFO
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 """A number of something; strict, as `true` would else be 1."""

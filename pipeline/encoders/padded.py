@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.batching import token_batches
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.batching import token_batches
 from pipeline.encoders.pretrained import load_pretrained, products
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.batching import packed_batches
 from pipeline.encoders import hashing
 from pipeline.encoders.base import PreparedTexts, Progress
+from pipeline.encoders.batching import packed_batches
 from pipeline.encoders.transformer import TransformerEncoder
 from pipeline.exceptions import ModelError
 

@@ -11,8 +11,8 @@ import torch
 from encoders import tiny_models
 from safetensors.torch import load_file, save_file
 
-from pipeline.batching import packed_batches
 from pipeline.config import EncoderConfig
+from pipeline.encoders.batching import packed_batches
 from pipeline.encoders.packed.packing import Packing
 from pipeline.encoders.packed.rotary import attend
 from pipeline.encoders.precision import Device

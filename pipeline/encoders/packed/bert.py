@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.batching import packed_batches
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.batching import packed_batches
 from pipeline.encoders.families import family_of
 from pipeline.encoders.packed.kernels import Kernels, Norm, Shape
 from pipeline.encoders.packed.packing import Packing

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from pipeline.batching import packed_batches
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.batching import packed_batches
 from pipeline.encoders.packed.packing import Buffers, Packing
 from pipeline.encoders.packed.products import build_product, prefers_onednn, rows_to_fill
 from pipeline.encoders.pretrained import load_pretrained, products

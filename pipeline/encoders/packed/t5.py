@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.batching import packed_batches
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.batching import packed_batches
 from pipeline.encoders.packed.kernels import Kernels, Norm, Shape
 from pipeline.encoders.packed.packing import Packing
 from pipeline.encoders.packed.products import Activation, Product

@@ -19,10 +19,10 @@ from benchmarks.speed.processes import ContenderError
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from pipeline.batching import token_batches
 from pipeline.config import EncoderConfig
 from pipeline.encoders import precision, registry
 from pipeline.encoders.base import EncoderSpec
+from pipeline.encoders.batching import token_batches
 from pipeline.encoders.families import family_of
 from pipeline.encoders.loading import LoadedEncoder
 from pipeline.encoders.pooling import build_heads

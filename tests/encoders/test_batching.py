@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching import packed_batches, token_batches
+from pipeline.encoders.batching import packed_batches, token_batches
 
 lengths = st.lists(st.integers(0, 600), max_size=200).map(lambda drawn: np.array(drawn, np.int32))
 budgets = st.integers(1, 2000)

@@ -1,6 +1,6 @@
 """A job file and its overrides as plain values: YAML, and nothing of it that could harm; `{ds}` filled with a day.
 
-What the values mean is decided in `config`.
+What the values mean is decided in `job`.
 """
 
 from __future__ import annotations
