@@ -11,9 +11,9 @@ from pipeline import schema
 from pipeline.checkpoint import commits
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
-from pipeline.encoders import precision, registry
+from pipeline.encoders import registry
 from pipeline.encoders.remote.batches import TYPICAL_BYTES, most_tokens
-from pipeline.ray_data.session import is_local, probe_device, ray_session
+from pipeline.ray_data.probing import encoding_device
 from pipeline.records import SourceFile, Unit
 from pipeline.sampling import Sample, assumed_tokens_per_s, prepare_first
 from pipeline.storage import open_store
@@ -172,7 +172,4 @@ def _asking(config: JobConfig, pending: list[Unit], sample: Sample) -> Asking | 
 
 def make(config: JobConfig) -> plans.Plan:
     """Make the plan of a job for the device that will encode it; a cluster is asked for its own."""
-    if is_local(config.cluster):
-        return plans.make_plan(config, precision.detect(config.cluster.device))
-    with ray_session(config.cluster) as session:
-        return plans.make_plan(config, probe_device(config.cluster, session))
+    return plans.make_plan(config, encoding_device(config.cluster))

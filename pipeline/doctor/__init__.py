@@ -18,6 +18,8 @@ from pipeline.ray_data.session import LOCAL_OBJECT_STORE_BYTES, is_local
 
 __all__ = ["Finding", "diagnose"]
 
+SCHEDULING_SECONDS = 120.0
+"""How long a cluster may take to find room for a check."""
 REMEDY = "check encoder.model and the keys beside it; docs/encoders.md tells more"
 REMOTE_REMEDY = (
     "check encoder.remote and its key where units are encoded; a text can be sent by hand: "
@@ -50,7 +52,7 @@ def diagnose(config: JobConfig | None, output_uri: str | None = None) -> Iterato
 def _encoding(config: JobConfig) -> Iterator[Finding]:
     """Look at device and model where units will be encoded: here, or on a worker of the cluster."""
     try:
-        with workplace(config.cluster) as call:
+        with workplace(config.cluster, SCHEDULING_SECONDS) as call:
             found = call(detect, config.cluster.device)
             yield job.device(found, config.cluster)
             if config.encoder.remote is not None:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from pipeline.config import ClusterConfig, ReplicaRange
 from pipeline.encoders import registry
 from pipeline.encoders.base import EncoderSpec
-from pipeline.ray_data.session import Session, placement
+from pipeline.ray_data.session import Session
 
 GPU_READERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Begins with `first` replicas and stays between `fewest` and `most`; `gpus` of each is 0 on CPUs."""
+    """Begins with `first` replicas and stays between `fewest` and `most`; `gpus` of each is 0 on CPUs.
+
+    `resources` are what Ray is asked for, for each of them.
+    """
 
     fewest: int
     first: int
     most: int
     gpus: float
-    accelerator_type: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, Any]
 
     @property
     def readers(self) -> int:
@@ -34,12 +36,6 @@ class Pool:
         """
         return GPU_READERS * ceil(self.most * self.gpus) if self.gpus else self.most // 4 + 1
 
-    @property
-    def resources(self) -> dict[str, Any]:
-        """What Ray is asked for, for each replica."""
-        asked: dict[str, Any] = {"num_gpus": self.gpus, "num_cpus": 0} if self.gpus else {"num_cpus": 1}
-        return asked | placement(self.accelerator_type, self.labels)
-
 
 def plan_pool(config: ClusterConfig, session: Session, device: str, spec: EncoderSpec) -> Pool:
     """Size the pool as asked, or by what the cluster has now.
@@ -47,7 +43,8 @@ def plan_pool(config: ClusterConfig, session: Session, device: str, spec: Encode
     A pool whose bounds are equal would wait for ever for a replica that was lost with its node, so that a fixed
     number is a pool that begins with its most.
     """
-    gpus = config.gpus_per_replica if device == "cuda" else 0.0
+    resources = replica_resources(config, device)
+    gpus = resources.get("num_gpus", 0.0)
     if isinstance(config.replicas, ReplicaRange):
         first, most = config.replicas.min, config.replicas.max
     else:
@@ -57,9 +54,20 @@ def plan_pool(config: ClusterConfig, session: Session, device: str, spec: Encode
         first=first,
         most=most,
         gpus=gpus,
-        accelerator_type=config.accelerator_type,
-        labels=config.labels,
+        resources=resources,
     )
+
+
+def replica_resources(config: ClusterConfig, device: str) -> dict[str, Any]:
+    """Return what Ray is asked for, for one replica: a GPU, a share of one, or a CPU, and where it may be."""
+    asked: dict[str, Any] = {"num_cpus": 1}
+    if device == "cuda":
+        asked = {"num_gpus": config.gpus_per_replica, "num_cpus": 0}
+    if config.accelerator_type is not None:
+        asked["accelerator_type"] = config.accelerator_type
+    if config.labels:
+        asked["label_selector"] = config.labels
+    return asked
 
 
 def _fixed(config: ClusterConfig, session: Session, spec: EncoderSpec, gpus: float) -> int:

@@ -7,43 +7,56 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pipeline.config import ClusterConfig
+from pipeline.encoders.precision import Device, detect
 from pipeline.exceptions import InterruptedRunError, PipelineError
+from pipeline.ray_data.pool import replica_resources
 from pipeline.ray_data.session import is_local, ray_session
 
 T = TypeVar("T")
 Call = Callable[..., Any]
-SCHEDULING_SECONDS = 120.0
 
 
 @contextmanager
-def workplace(config: ClusterConfig) -> Iterator[Call]:
+def workplace(config: ClusterConfig, within_s: float | None = None) -> Iterator[Call]:
     """Yield what calls a function with its arguments and returns its value, or raises its PipelineError.
+
+    Without `within_s` a call waits as long as a cluster takes to bring a node up.
 
     Raises:
         ConfigError: the cluster cannot be reached.
-        InterruptedRunError: it had no room for the call, or lost it.
+        InterruptedRunError: it had no room for the call in that time, or lost it.
     """
     if is_local(config):
         yield lambda function, *arguments: function(*arguments)
         return
     with ray_session(config):
-        yield lambda function, *arguments: _remotely(config, function, *arguments)
+        yield lambda function, *arguments: _remotely(config, within_s, function, *arguments)
 
 
-def _remotely(config: ClusterConfig, function: Callable[..., T], *arguments: Any) -> T:
+def encoding_device(config: ClusterConfig) -> Device:
+    """Look at the device of what will encode: this machine's for a local Ray, else a worker's.
+
+    Raises:
+        ModelError: it is not the one that was asked for.
+    """
+    with workplace(config) as call:
+        found: Device = call(detect, config.device)
+        return found
+
+
+def _remotely(config: ClusterConfig, within_s: float | None, function: Callable[..., T], *arguments: Any) -> T:
     import ray
 
-    gpu = config.device == "cuda"
-    remote = ray.remote(function).options(num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0)
+    remote = ray.remote(function).options(**replica_resources(config, config.device))
     try:
-        value: T = ray.get(remote.remote(*arguments), timeout=SCHEDULING_SECONDS)
+        value: T = ray.get(remote.remote(*arguments), timeout=within_s)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, PipelineError):
             raise error.cause from error
         raise
     except ray.exceptions.GetTimeoutError as error:
-        asked = "a GPU" if gpu else "a CPU"
-        raise InterruptedRunError(f"the cluster offered {asked} to nobody for {SCHEDULING_SECONDS:g} s") from error
+        asked = "a GPU" if config.device == "cuda" else "a CPU"
+        raise InterruptedRunError(f"the cluster offered {asked} to nobody for {within_s:g} s") from error
     except ray.exceptions.RayError as error:
         raise InterruptedRunError(f"the cluster lost the worker: {error}") from error
     return value

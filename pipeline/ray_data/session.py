@@ -13,10 +13,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config import ClusterConfig
-from pipeline.encoders.precision import Device, detect
 from pipeline.exceptions import ConfigError, InterruptedRunError
 from pipeline.ray_data import lean
 
@@ -75,29 +73,6 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
             stack.enter_context(lean.without_statistics())
         stack.callback(ray.shutdown)
         yield _describe(local=local)
-
-
-def probe_device(config: ClusterConfig, session: Session) -> Device:
-    """Look at the device of a node that will encode: this one for a local Ray, else a worker's."""
-    if session.local:
-        return detect(config.device)
-    import ray
-
-    asked = placement(config.accelerator_type, config.labels)
-    if config.device == "cuda":
-        asked["num_gpus"] = config.gpus_per_replica
-    probe = ray.remote(detect).options(num_cpus=0 if "num_gpus" in asked else 1, **asked)
-    try:
-        found: Device = ray.get(probe.remote(config.device))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-    return found
-
-
-def placement(accelerator_type: str | None, labels: dict[str, str]) -> dict[str, Any]:
-    """Return Ray's options for where something may run."""
-    asked: dict[str, Any] = {} if accelerator_type is None else {"accelerator_type": accelerator_type}
-    return asked | ({"label_selector": labels} if labels else {})
 
 
 def _start_local() -> None:
