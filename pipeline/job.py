@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import page, planning, schema
+from pipeline import page, planning
 from pipeline import plan as plans
 from pipeline.calibration import UNCODED, Calibration
 from pipeline.checkpoint import calibrations, claims, commits, manifest, receipts
@@ -28,11 +28,11 @@ from pipeline.exceptions import (
     StorageError,
 )
 from pipeline.plan import Plan
-from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder
+from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder, make_order
 from pipeline.ray_data.pool import Pool, plan_pool
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
-from pipeline.report import RunReport, Timing, describe, describe_vectors, output_totals, run_totals
+from pipeline.report import RunReport, Timing, describe_vectors, output_totals, run_totals
 from pipeline.stopping import Stop
 from pipeline.storage import StoredObject, open_store
 from pipeline.telemetry import Listener, Silent
@@ -178,7 +178,13 @@ class _Run:
         pending = [unit for unit in plan.units if unit.number not in self._receipts]
         spec = registry.restore(plan.resolved["encoder"])
         pool = plan_pool(self._config.cluster, session, plan.resolved["device"], spec)
-        order = self._order(plan, session, pool)
+        order = make_order(
+            self._config,
+            plan,
+            threads=max(session.cpus // pool.most, 1) if session.local else 1,
+            skip_changed=self._options.skip_changed,
+            log=dict(self._facts) if self._options.json_logs else None,
+        )
         self._replicas = pool.most
         if not session.local:
             require_shared(order, plan.sources[0])
@@ -228,19 +234,6 @@ class _Run:
         if event.warning is not None:
             self._warn(event.warning)
 
-    def _order(self, plan: Plan, session: Session, pool: Pool) -> WorkOrder:
-        return WorkOrder(
-            config=self._config,
-            plan_id=plan.plan_id,
-            encoder=plan.resolved["encoder"],
-            schema=schema.encode_schema(plan.schema),
-            description=describe(plan),
-            device=plan.resolved["device"],
-            threads=max(session.cpus // pool.most, 1) if session.local else 1,
-            skip_changed=self._options.skip_changed,
-            log=dict(self._facts) if self._options.json_logs else None,
-        )
-
     def _calibrated(self, plan: Plan, order: WorkOrder, pool: Pool, claim: claims.Claim) -> WorkOrder:
         """Add the job's one calibration to the orders: the one that is there, else one made now, before any commit."""
         from pipeline.ray_data.calibrating import make_calibration
@@ -285,10 +278,11 @@ class _Run:
         self._listener.warned(message)
 
     def _report(self, run_number: int | None, error: BaseException | None) -> RunReport:
-        encoded = [receipt for unit, receipt in self._receipts.items() if unit not in self._earlier]
+        committed = list(self._receipts.values())
+        encoded = [receipt for receipt in committed if receipt.unit not in self._earlier]
         started, ended = self._timing.span()
         units = self._plan.units if self._plan else []
-        totals = output_totals(list(self._receipts.values()), self._plan)
+        totals = output_totals(committed, self._plan)
         this_run = run_totals(encoded, self._timing, self._replicas, self._course, units)
         for sums in (totals, this_run):
             sums["cost"] = self._config.encoder.cost(sums["tokens"])
@@ -306,7 +300,7 @@ class _Run:
             trial=self._plan.trial if self._plan else False,
             totals=totals,
             this_run=this_run,
-            vectors=describe_vectors(self._plan, self._calibration, list(self._receipts.values())),
+            vectors=describe_vectors(self._plan, self._calibration, committed),
             content_digest=self._head["content_digest"] if self._head and error is None else None,
             encoder=self._plan.resolved["encoder"] if self._plan else {},
             device=self._plan.resolved["device"] if self._plan else "",

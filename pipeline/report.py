@@ -1,4 +1,4 @@
-"""What a run did, in numbers, and how its vectors were made."""
+"""What a run did, in numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pipeline import token_lengths
 from pipeline.calibration import Calibration
 from pipeline.checkpoint import manifest
 from pipeline.course import Course
-from pipeline.encoders import registry
-from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan
 from pipeline.records import BLOCKED, STARVED, Receipt, Unit
 from pipeline.schema import bytes_a_vector
@@ -175,21 +173,3 @@ def _bottleneck(stages: Mapping[str, float], timing: Timing, busy: float | None)
     if busy >= BUSY or waits["read"] + waits["commit"] < (1 - BUSY) * sum(waits.values()):
         return "encode"
     return "read" if waits["read"] >= waits["commit"] else "commit"
-
-
-def describe(plan: Plan) -> dict[str, str]:
-    """Return how vectors were made, as flat text for shard footers."""
-    spec = registry.spec_of(plan.resolved["encoder"])
-    return {
-        "model": spec.model,
-        "revision": spec.revision or "",
-        "dimension": str(spec.dimension),
-        "dtype": spec.dtype,
-        "pooling": spec.pooling,
-        "normalized": str(spec.normalized).lower(),
-        "prompt": spec.prompt,
-        **({"brackets": spec.brackets} if spec.brackets else {}),
-        "max_seq_length": str(spec.max_seq_length),
-        "trial": str(plan.trial).lower(),
-        "fingerprint": sha256(canonical_json({"requested": plan.requested, "resolved": plan.resolved})),
-    }
