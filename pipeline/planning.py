@@ -10,7 +10,7 @@ from pipeline import plan as plans
 from pipeline import schema
 from pipeline.checkpoint import commits
 from pipeline.config import JobConfig
-from pipeline.corpus import CorpusFiles
+from pipeline.corpus import CorpusFiles, Listing
 from pipeline.encoders import registry
 from pipeline.encoders.remote.batches import TYPICAL_BYTES, most_tokens
 from pipeline.ray_data.probing import encoding_device
@@ -97,7 +97,7 @@ def preview(config: JobConfig) -> Preview:
     listing = CorpusFiles(config.input.uri).discover(config.input.format)
     if stored is not None:
         plans.check_unchanged(config, stored, store.uri)
-    plan = stored or make(config)
+    plan = stored or make(config, listing)
     encoder = plan.resolved["encoder"]
     done = commits.committed(store, plan.plan_id) if stored else {}
     pending = [unit for unit in plan.units if unit.number not in done]
@@ -170,6 +170,6 @@ def _asking(config: JobConfig, pending: list[Unit], sample: Sample) -> Asking | 
     )
 
 
-def make(config: JobConfig) -> plans.Plan:
-    """Make the plan of a job for the device that will encode it; a cluster is asked for its own."""
-    return plans.make_plan(config, encoding_device(config.cluster))
+def make(config: JobConfig, listing: Listing) -> plans.Plan:
+    """Make the plan of a job over its listed input, for the device that encodes it; a cluster is asked for its own."""
+    return plans.make_plan(config, encoding_device(config.cluster), listing)

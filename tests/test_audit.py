@@ -330,6 +330,12 @@ def test_audits_an_output_and_an_input_on_s3(tmp_path, bucket, s3_client):
     )
 
 
+def test_takes_an_input_whose_name_looks_like_a_pattern(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus[1]")
+    embed(job(corpus, tmp_path / "output"))
+    assert verify(str(tmp_path / "output")).findings == ()
+
+
 def test_takes_an_output_without_manifest_only_when_told(made):
     (made.output / "_job/manifest.json").unlink()
     made.shard(4).unlink()

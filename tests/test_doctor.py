@@ -136,7 +136,7 @@ def test_files_of_other_formats_are_told(corpus):
     (corpus / "README.md").write_text("about")
     found = job.source(InputConfig(uri=str(corpus)))
     assert found.level == "ok"
-    assert "1 of other formats are left out, such as 'README.md'" in found.message
+    assert "1 left out, for another format or as a link to a folder: 'README.md'" in found.message
 
 
 def test_a_model_that_does_not_exist_is_an_error(job):

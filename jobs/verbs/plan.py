@@ -48,7 +48,7 @@ def plan(
         ("plan id", values["plan_id"]),
     ]
     if values["ignored"]:
-        lines.append(("ignored", f"{len(values['ignored'])} files of other formats, such as {values['ignored'][0]}"))
+        lines.append(("left out", f"{len(values['ignored']):,}, such as {values['ignored'][0]!r}"))
     console.result(values, lines, as_json=as_json, title=f"{config.name}: plan")
 
 

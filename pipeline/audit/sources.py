@@ -73,7 +73,9 @@ class InputFiles:
 
     def __init__(self, uri: str) -> None:
         self._fs, pattern = open_filesystem(uri)
-        if any(character in pattern for character in "*?["):
+        self._rooted = pattern.startswith("/")
+        # what exists as it is written is no pattern
+        if any(character in pattern for character in "*?[") and not self._fs.exists(pattern):
             self._folder = re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
         elif self._fs.isfile(pattern):
             self._folder = pattern.rpartition("/")[0]
@@ -102,7 +104,7 @@ class InputFiles:
                 assert_never(source.format)
 
     def _absolute(self, path: str) -> str:
-        return f"{self._folder}/{path}" if self._folder else path
+        return f"{self._folder}/{path}" if self._folder or self._rooted else path
 
 
 def _decompressed(file: Any, compression: str | None) -> io.BufferedIOBase:

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import IO, Any
 from urllib.parse import unquote
 
-from pipeline.exceptions import SourceChangedError, SourceError, SourceMissingError, SourceReadError
+from pipeline.exceptions import ConfigError, SourceChangedError, SourceError, SourceMissingError, SourceReadError
 from pipeline.records import Format, SourceFile
-from pipeline.storage import open_filesystem
+from pipeline.storage import open_filesystem, split_uri
+from pipeline.storage.base import may_hold
 
 _SUFFIXES = {
     ".parquet": Format.PARQUET,
@@ -29,10 +30,18 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Source files in order of their path, and the paths that were passed over."""
+    """Source files in order of their path, and what was passed over: other formats, links to folders, pipes."""
 
     sources: list[SourceFile]
     ignored: list[str]
+
+    @property
+    def left_out(self) -> str | None:
+        """Say what was passed over; None where nothing was."""
+        if not self.ignored:
+            return None
+        names = ", ".join(map(repr, self.ignored[:3])) + (", …" if len(self.ignored) > 3 else "")
+        return f"{len(self.ignored):,} left out, for another format or as a link to a folder: {names}"
 
 
 class CorpusFiles:
@@ -63,11 +72,12 @@ class CorpusFiles:
 
         Raises:
             SourceMissingError: nothing is there, or no file has a format embatch reads.
-            SourceReadError: it cannot be listed.
+            SourceReadError: it, or a folder below it, cannot be listed.
+            ConfigError: it is no pattern.
         """
         sources, ignored, hidden = [], [], 0
         for path, info in sorted(self._find().items()):
-            relative = path.removeprefix(self._base).lstrip("/")
+            relative = path.removeprefix(self._base).removeprefix("/")  # one: "a//b" is a name of its own on S3
             if info["type"] == "directory":
                 continue
             if _hidden(relative) and not self._is_file:
@@ -137,14 +147,26 @@ class CorpusFiles:
     def _find(self) -> dict[str, dict[str, Any]]:
         try:
             if self._is_glob:
-                return dict(self._fs.glob(self._pattern, detail=True))
+                return {**self._fs.glob(self._pattern, detail=True), **self._links_on_the_way()}
             if self._is_file:
                 return {self._pattern: self._fs.info(self._pattern)}
             return dict(self._fs.find(self._pattern, detail=True))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if self._fs.exists(self._base):
+                raise SourceReadError(self.uri, f"it changed while it was listed: {error}") from error
             return {}
+        except ValueError as error:
+            raise ConfigError("input.uri", f"{self.uri!r}: {error}") from None
         except OSError as error:
-            raise SourceReadError(self.uri, str(error)) from error
+            raise SourceReadError(self.uri, f"it cannot be listed: {error}") from error
+
+    def _links_on_the_way(self) -> dict[str, dict[str, Any]]:
+        """Return links to local folders that may hold what the pattern names: fsspec does not follow them."""
+        if split_uri(self.uri)[0] != "file":
+            return {}
+        found = self._fs.find(self._base or "/", within=self._pattern, detail=True).items()
+        links = {path: info for path, info in found if info["islink"] and may_hold(path, self._pattern)}
+        return {path: info for path, info in links.items() if os.path.isdir(path)}  # noqa: PTH112
 
     def _why_nothing(self, ignored: int, hidden: int) -> str:
         if ignored:
@@ -157,7 +179,7 @@ class CorpusFiles:
         return "the folder holds no files" if self._fs.exists(self._pattern) else "no such file or folder"
 
     def _absolute(self, path: str) -> str:
-        return f"{self._base}/{path}" if self._base else path
+        return f"{self._base}/{path}" if self._base or self._pattern.startswith("/") else path
 
 
 class PinnedFile:

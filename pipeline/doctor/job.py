@@ -54,8 +54,8 @@ def source(config: InputConfig) -> Finding:
         return failure("input", error, "check input.uri, and that this machine may list it")
     size = sum(file.size for file in listing.sources)
     message = f"{len(listing.sources):,} files, {size / 2**20:,.1f} MiB at {config.uri!r}"
-    if listing.ignored:
-        message += f"; {len(listing.ignored):,} of other formats are left out, such as {listing.ignored[0]!r}"
+    if listing.left_out:
+        message += f"; {listing.left_out}"
     return well("input", message)
 
 

@@ -25,8 +25,8 @@ REMOTE_UNIT_ROWS = 8192
 """Of a hosted model: 32 requests as they are by default, so that connections have work and little is paid twice."""
 
 
-def make_plan(config: JobConfig, device: Device) -> Plan:
-    """Discover, inspect, cut and resolve; reads every line file once and writes nothing.
+def make_plan(config: JobConfig, device: Device, listing: Listing | None = None) -> Plan:
+    """Inspect, cut and resolve; reads every line file once and writes nothing. The input is listed unless it was.
 
     Raises:
         ConfigError: a key does not fit the input or the model.
@@ -34,7 +34,7 @@ def make_plan(config: JobConfig, device: Device) -> Plan:
         ModelError: the model's files cannot be used.
     """
     _refuse_output_inside_input(config)
-    listing = CorpusFiles(config.input.uri).discover(config.input.format)
+    listing = listing or CorpusFiles(config.input.uri).discover(config.input.format)
     spec = registry.resolve(config.encoder, device)
     asked = config.output.unit_rows
     unit_rows = default_unit_rows(spec, device) if asked == "auto" else asked

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.exceptions import ConfigError
 
@@ -73,6 +77,40 @@ def split_uri(uri: str) -> tuple[str, str]:
     return "file", os.path.abspath(rest if separator else uri)  # noqa: PTH100 - resolve() would follow links
 
 
+class _Disk(LocalFileSystem):  # type: ignore[misc] # fsspec has no types
+    """Local files, listed whole or not at all: fsspec takes a folder that it cannot list for an empty one."""
+
+    def glob(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
+        """Find what matches, looking only into folders that may hold it."""
+        return super().glob(path, maxdepth, within=path, **options)
+
+    def walk(self, path: str, *depth: Any, within: str = "", **options: Any) -> Iterator[Any]:
+        """List a tree, as fsspec does, or what of it may be `within` a pattern.
+
+        Raises:
+            OSError: a folder cannot be listed.
+        """
+        if not within or may_hold(path, within):
+            yield from super().walk(path, *depth, **{**options, "within": within, "on_error": _raise})
+
+
+def may_hold(folder: str, pattern: str) -> bool:
+    """Tell whether something below a folder may match a pattern."""
+    parts, wanted = PurePosixPath(folder).parts, PurePosixPath(pattern).parts
+    for part, form in zip(parts, wanted, strict=False):
+        if form == "**":
+            return True
+        if not fnmatchcase(part, form):
+            return False
+    return len(parts) < len(wanted)
+
+
+def _raise(error: OSError) -> None:
+    # at the root of a disk, where only its owner may look, and where no corpus is
+    if PurePosixPath(error.filename or "").name != "lost+found":
+        raise error
+
+
 def open_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     """Open the fsspec filesystem behind a URI with listing caches off, and the path on it.
 
@@ -89,7 +127,7 @@ def open_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
         options |= {"default_cache_type": "readahead", "default_block_size": 8 << 20}
     try:
         if protocol == "file":
-            return fsspec.filesystem(protocol, **options), path
+            return _Disk(**options), path
         filesystem, path = fsspec.url_to_fs(uri, **options)
         return filesystem, path.rstrip("/") or "/"
     except (ValueError, ImportError) as error:

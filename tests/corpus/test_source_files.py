@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -156,3 +157,70 @@ def test_another_protocol_gives_the_same_paths(uri):
     with files.open(source) as pinned:
         assert (source.path, pinned.file.read()) == ("dt=1/a.jsonl", b'{"text": "a"}\n')
     filesystem.rm("/corpus", recursive=True)
+
+
+@pytest.fixture
+def unlistable(tmp_path):
+    """A folder below a corpus that nobody can list, whatever their rights: its path is longer than paths may be."""
+    make(tmp_path, "a/part.jsonl")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=descriptor)
+        descriptor, above = os.open("x" * 250, os.O_RDONLY, dir_fd=descriptor), descriptor
+        os.close(above)
+    os.close(os.open("part.jsonl", os.O_CREAT, dir_fd=descriptor))
+    os.close(descriptor)
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["", "**/part.jsonl"])
+def test_folder_that_cannot_be_listed_is_an_error_not_an_empty_one(unlistable, pattern):
+    with pytest.raises(SourceReadError, match=r"it cannot be listed: .*too long"):
+        CorpusFiles(f"{unlistable}/{pattern}".rstrip("/")).discover()
+
+
+def test_pattern_looks_into_no_folder_that_cannot_hold_a_match(unlistable):
+    assert paths(f"{unlistable}/a*/part.jsonl") == ["a/part.jsonl"]
+
+
+@pytest.mark.parametrize("pattern", ["", "*/p.jsonl", "**/p.jsonl"])
+def test_link_to_a_folder_is_named_as_left_out(tmp_path, pattern):
+    make(tmp_path, "corpus/2023/p.jsonl", "elsewhere/p.jsonl")
+    (tmp_path / "corpus/2024").symlink_to(tmp_path / "elsewhere")
+    listing = CorpusFiles(f"{tmp_path}/corpus/{pattern}").discover()
+    assert [source.path for source in listing.sources] == ["2023/p.jsonl"]
+    assert listing.ignored == ["2024"]
+    assert listing.left_out == "1 left out, for another format or as a link to a folder: '2024'"
+
+
+def test_link_to_a_folder_that_cannot_hold_a_match_is_not_named(tmp_path):
+    make(tmp_path, "a1/p.jsonl", "elsewhere/p.jsonl")
+    (tmp_path / "b1").symlink_to(tmp_path / "elsewhere")
+    listing = CorpusFiles(f"{tmp_path}/a*/p.jsonl").discover()
+    assert (listing.ignored, listing.left_out) == ([], None)
+
+
+def test_pattern_may_begin_at_the_root(tmp_path):
+    make(tmp_path, "a.jsonl")
+    first, *others = tmp_path.parts[1:]
+    files = CorpusFiles(f"/{first[:-1]}?/{'/'.join(others)}/*.jsonl")
+    (source,) = files.discover().sources
+    assert source.path == f"{first}/{'/'.join(others)}/a.jsonl"
+    with files.open(source) as pinned:
+        assert pinned.file.read()
+
+
+def test_impossible_pattern_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"input\.uri: .*'\*\*' can only be"):
+        CorpusFiles(f"{tmp_path}/a**").discover()
+
+
+def test_keys_that_differ_in_a_slash_are_two_files(bucket, s3_client):
+    for key, text in (("in/a.jsonl", "one"), ("in//a.jsonl", "another")):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=json.dumps({"text": text}).encode())
+    files = CorpusFiles(f"s3://{bucket}/in/")
+    texts = {}
+    for source in files.discover().sources:
+        with files.open(source) as pinned:
+            texts[source.path] = json.loads(pinned.file.read())["text"]
+    assert texts == {"a.jsonl": "one", "/a.jsonl": "another"}
