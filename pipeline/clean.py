@@ -7,6 +7,7 @@ from pipeline.checkpoint import claims, commits, receipts
 from pipeline.exceptions import OutputOwnedError
 from pipeline.plan import Plan
 from pipeline.storage import Store, StoredObject, open_store
+from pipeline.storage.base import is_key
 
 TEMPORARY = "_job/tmp/"
 
@@ -29,6 +30,7 @@ def clean(output_uri: str, *, dry_run: bool = False) -> list[StoredObject]:
     dead = [stored for stored in store.list("_job") if stored.key.startswith(TEMPORARY)]
     dead += [stored for stored in store.list(plans.PARTS) if stored.key not in plan.part_keys]
     dead += _unnamed_dead_letters(store, plan)
+    dead = [stored for stored in dead if is_key(stored.key)]
     if not dry_run:
         for stored in dead:
             store.delete(stored.key)

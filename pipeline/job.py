@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import page, planning
 from pipeline import plan as plans
 from pipeline.calibration import UNCODED, Calibration
-from pipeline.checkpoint import calibrations, claims, commits, manifest, receipts
+from pipeline.checkpoint import calibrations, claims, commits, completeness, manifest, receipts
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.course import Course
@@ -34,7 +34,7 @@ from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
 from pipeline.report import RunReport, Timing, describe_vectors, output_totals, run_totals
 from pipeline.stopping import Stop
-from pipeline.storage import StoredObject, open_store
+from pipeline.storage import open_store
 from pipeline.telemetry import Listener, Silent
 from pipeline.tracking import Tracker
 
@@ -99,6 +99,7 @@ class _Run:
         else:
             self._refuse_changes(self._plan)
             if self._is_complete(self._plan):
+                self._refuse_empty(self._plan)
                 return self._report(None, None)
         if not self._options.single_writer:
             claims.require_create_only(self._store)
@@ -113,13 +114,13 @@ class _Run:
                 self._plan = made  # not before: a report speaks of plans that stand
             self._facts["plan_id"] = self._plan.plan_id
             self._listener.identified(self._facts)
-            present = self._load_receipts(self._plan)
+            listed = self._load_receipts(self._plan)
             if len(self._receipts) < len(self._plan.units):
                 self._stop.look(cost=self._config.encoder.cost(self._tokens()) or 0.0)
                 with ray_session(self._config.cluster) as session:
                     self._encode(self._plan, claim, session)
-                present = commits.committed(self._store, self._plan.plan_id)
-            self._finish(self._plan, present)
+                listed = commits.look(self._store, self._plan.plan_id)
+            self._finish(self._plan, listed)
         return self._report(claim.run, None)
 
     def _refuse_foreign_output(self) -> None:
@@ -140,38 +141,34 @@ class _Run:
         """A manifest stands, and at a quick look its shards do too; what was deleted since is made again.
 
         Raises:
-            DamagedOutputError: a shard has another size than the manifest says.
+            DamagedOutputError: what is there is not what the manifest says.
         """
         self._head = manifest.load_head(self._store)
         if self._head is None:
             return False
-        entries = manifest.load_entries(self._store, self._head)
-        present = commits.committed(self._store, plan.plan_id)
-        found = {entry.unit: present.get(entry.unit) or self._store.head(entry.key) for entry in entries}
-        altered = [entry.key for entry in entries if (it := found[entry.unit]) and it.size != entry.size_bytes]
-        if altered:
-            raise DamagedOutputError(
-                self._store.uri, [f"{key} has another size than the manifest says" for key in altered]
-            )
+        entries = manifest.require_of(self._store, plan.plan_id, plan.units, self._head)
+        listed = commits.look(self._store, plan.plan_id)
+        found = {entry.unit: listed.shards.get(entry.unit) or self._store.head(entry.key) for entry in entries}
         lost = [unit for unit, stored in found.items() if stored is None]
         if lost:
             self._head = None
             self._warn(f"{len(lost)} shards of the finished output are gone; they are made again")
             return False
-        self._calibration = calibrations.load(self._store, plan.plan_id, plan.vectors)
         self._receipts = {entry.unit: entry for entry in entries}
+        self._refuse_faults(plan, listed)
+        self._calibration = calibrations.load(self._store, plan.plan_id, plan.vectors)
         self._earlier = set(self._receipts)
         return True
 
-    def _load_receipts(self, plan: Plan) -> dict[int, StoredObject]:
+    def _load_receipts(self, plan: Plan) -> commits.Listed:
         """Take what is committed for done; returns the listing that says so."""
-        present = commits.committed(self._store, plan.plan_id)
-        self._receipts = receipts.load(self._store, plan.plan_id, present)
+        listed = commits.look(self._store, plan.plan_id)
+        self._receipts = receipts.load(self._store, plan.plan_id, listed.shards)
         # after the listing: what a shard was made with was there before it
         self._calibration = calibrations.load(self._store, plan.plan_id, plan.vectors)
         calibrations.refuse_others(self._store, self._calibration, self._receipts.values())
         self._earlier = set(self._receipts)
-        return present
+        return listed
 
     def _encode(self, plan: Plan, claim: claims.Claim, session: Session) -> None:
         from pipeline.ray_data.driving import drive  # Ray Data takes a second to import
@@ -246,11 +243,14 @@ class _Run:
             self._calibration = calibrations.publish(self._store, made)
         return order.calibrated(self._calibration) if self._calibration else order
 
-    def _finish(self, plan: Plan, present: dict[int, StoredObject]) -> None:
+    def _finish(self, plan: Plan, listed: commits.Listed) -> None:
         """Audit what the store holds, then create the manifest."""
-        self._audit(plan, present)
-        if plan.rows == 0 and self._options.fail_on_empty:
-            raise EmptyInputError(self._config.input.uri)
+        calibrations.refuse_others(self._store, self._calibration, self._receipts.values())
+        for unit in plan.units:
+            if unit.number not in self._receipts:
+                raise InterruptedRunError(f"unit {unit.number} gave no receipt")
+        self._refuse_faults(plan, listed)
+        self._refuse_empty(plan)
         ordered = [self._receipts[unit.number] for unit in plan.units]
         totals = manifest.total(ordered)
         limit = self._config.limits.max_dead_rate
@@ -258,23 +258,15 @@ class _Run:
             raise DeadRateError(totals.rows_failed, totals.rows_in, limit, totals.dead_by_code)
         self._head = manifest.publish(self._store, plan.plan_id, ordered, single_writer=self._options.single_writer)
 
-    def _audit(self, plan: Plan, present: dict[int, StoredObject]) -> None:
-        """Check that every unit is listed with the size its receipt says and accounts for all its rows."""
-        calibrations.refuse_others(self._store, self._calibration, self._receipts.values())
-        findings = []
-        for unit in plan.units:
-            receipt = self._receipts.get(unit.number)
-            if receipt is None:
-                raise InterruptedRunError(f"unit {unit.number} gave no receipt")
-            stored = present.get(unit.number) or self._store.head(receipt.key)  # a listing may lag behind
-            if stored is None or stored.size != receipt.size_bytes:
-                findings.append(f"{receipt.key} is missing or has another size than its receipt")
-            if receipt.rows_in != unit.rows or receipt.rows_ok + receipt.rows_dead != unit.rows:
-                findings.append(
-                    f"{receipt.key}: {unit.rows} rows planned, {receipt.rows_ok} ok + {receipt.rows_dead} dead"
-                )
-        if findings:
-            raise DamagedOutputError(self._store.uri, findings)
+    def _refuse_faults(self, plan: Plan, listed: commits.Listed) -> None:
+        """Require that every unit is listed as its receipt says and accounts for all its rows, and nothing else is."""
+        faults = completeness.faults(self._store, plan.units, self._receipts, listed)
+        if faults:
+            raise DamagedOutputError(self._store.uri, faults)
+
+    def _refuse_empty(self, plan: Plan) -> None:
+        if plan.rows == 0 and self._options.fail_on_empty:
+            raise EmptyInputError(self._config.input.uri)
 
     def _warn(self, message: str) -> None:
         self._warnings.append(message)

@@ -10,20 +10,21 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pipeline import failpoints
-from pipeline.exceptions import NoCreateOnlyError, OutputOwnedError, PipelineError
+from pipeline.exceptions import DamagedOutputError, NoCreateOnlyError, OutputOwnedError, PipelineError
 from pipeline.fingerprint import canonical_json
 from pipeline.storage import Store
 
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_job/runs"
 PROBE = "_job/probe"
+_CLAIM_KEY = re.compile(rf"{FOLDER}/(\d{{6}})\.json")
 HEARTBEAT_SECONDS = 10.0
 STALE_HEARTBEATS = 3
 Page = Callable[[dict[str, Any]], str]
@@ -148,11 +150,22 @@ def require_create_only(store: Store) -> None:
 
 
 def latest(store: Store) -> Owner | None:
-    """Return the newest claim, alive or not."""
-    names = [stored.key.rpartition("/")[2] for stored in store.list(FOLDER)]
-    runs = [int(name[:6]) for name in names if name.endswith(".json") and name.count(".") == 1]
-    data = store.read(_key(max(runs), "json")) if runs else None
-    return None if data is None else Owner(**json.loads(data))
+    """Return the newest claim, alive or not.
+
+    Raises:
+        DamagedOutputError: it is not what was written.
+    """
+    runs = [int(match[1]) for stored in store.list(FOLDER) if (match := _CLAIM_KEY.fullmatch(stored.key))]
+    key = _key(max(runs), "json") if runs else None
+    data = store.read(key) if key else None
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+        return Owner(**{kept.name: values[kept.name] for kept in fields(Owner)})  # what later versions add is theirs
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{key} is not a claim ({error!r}); remove it if no run is alive"
+        raise DamagedOutputError(store.uri, [what]) from error
 
 
 def heartbeat(store: Store, run: int) -> dict[str, Any] | None:

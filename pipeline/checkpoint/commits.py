@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 
 from pipeline import failpoints, shard
-from pipeline.exceptions import ConflictError, PlanChangedError
+from pipeline.exceptions import ConflictError, DamagedOutputError, PlanChangedError
 from pipeline.records import Receipt
 from pipeline.storage import Store, StoredObject
 
 logger = logging.getLogger(__name__)
 
 _SHARD_KEY = re.compile(r"data/part-(\d{8})-([0-9a-f]{12})\.parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """The plan's shards by unit, and the keys of whatever else lies among them."""
+
+    shards: dict[int, StoredObject]
+    others: list[str]
 
 
 def commit(store: Store, made: shard.Shard, plan_id: str) -> Receipt:
@@ -47,6 +56,7 @@ def read_receipt(store: Store, key: str, plan_id: str) -> Receipt | None:
 
     Raises:
         ConflictError: the shard belongs to another plan.
+        DamagedOutputError: it is none, or that of another unit.
     """
     data = store.read(key)
     if data is None:
@@ -54,14 +64,25 @@ def read_receipt(store: Store, key: str, plan_id: str) -> Receipt | None:
     found = shard.footer(data, key)["plan_id"]
     if found != plan_id:
         raise PlanChangedError(store.uri, [f"{key}: plan {plan_id} -> {found}"])
-    return shard.describe(key, data)
+    receipt = shard.describe(key, data)
+    match = _SHARD_KEY.fullmatch(key)
+    if match and int(match[1]) != receipt.unit:
+        raise DamagedOutputError(store.uri, [f"{key} holds unit {receipt.unit}"])
+    return receipt
 
 
-def committed(store: Store, plan_id: str) -> dict[int, StoredObject]:
-    """List the plan's shards by unit: one listing is the checkpoint."""
-    found = {}
+def look(store: Store, plan_id: str) -> Listed:
+    """List what lies where shards do: one listing is the checkpoint."""
+    shards, others = {}, []
     for stored in store.list("data"):
         match = _SHARD_KEY.fullmatch(stored.key)
         if match and match[2] == plan_id[:12]:
-            found[int(match[1])] = stored
-    return found
+            shards[int(match[1])] = stored
+        else:
+            others.append(stored.key)
+    return Listed(shards=shards, others=others)
+
+
+def committed(store: Store, plan_id: str) -> dict[int, StoredObject]:
+    """List the plan's shards by unit."""
+    return look(store, plan_id).shards

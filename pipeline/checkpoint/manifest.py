@@ -13,12 +13,13 @@ from pipeline import failpoints
 from pipeline.checkpoint.entries import from_parquet, to_parquet
 from pipeline.exceptions import ConflictError, DamagedOutputError
 from pipeline.fingerprint import canonical_json, combine_digests, sha256
-from pipeline.records import DeadCode, Receipt
+from pipeline.records import DeadCode, Receipt, Unit
 from pipeline.storage import Store
 
 FORMAT = 1
 HEAD = "_job/manifest.json"
 PART_UNITS = 10_000
+_HEAD_KEYS = {"plan_id", "units", "rows_in", "rows_ok", "dead_by_code", "content_digest", "parts"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,8 @@ def load_head(store: Store) -> dict[str, Any] | None:
         raise DamagedOutputError(store.uri, [f"{HEAD} is not a manifest"]) from None
     if version != FORMAT:
         raise DamagedOutputError(store.uri, [f"{HEAD} has format {version}; this embatch reads {FORMAT}"])
+    if missing := sorted(_HEAD_KEYS - head.keys()):
+        raise DamagedOutputError(store.uri, [f"{HEAD} does not say {', '.join(missing)}"])
     return head
 
 
@@ -132,12 +135,29 @@ def load_entries(store: Store, head: dict[str, Any]) -> list[Receipt]:
     """Read all entries, in unit order.
 
     Raises:
-        DamagedOutputError: a part is missing or altered.
+        DamagedOutputError: a part is missing or altered, or the head does not name its parts.
     """
     entries: list[Receipt] = []
-    for part in head["parts"]:
-        data = store.read(part["key"])
-        if data is None or sha256(data) != part["sha256"]:
-            raise DamagedOutputError(store.uri, [f"{part['key']} is {'missing' if data is None else 'altered'}"])
-        entries += from_parquet(data)
+    try:
+        for part in head["parts"]:
+            data = store.read(part["key"])
+            if data is None or sha256(data) != part["sha256"]:
+                raise DamagedOutputError(store.uri, [f"{part['key']} is {'missing' if data is None else 'altered'}"])
+            entries += from_parquet(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedOutputError(store.uri, [f"{HEAD} names its parts wrongly: {error!r}"]) from error
+    return entries
+
+
+def require_of(store: Store, plan_id: str, units: Sequence[Unit], head: dict[str, Any]) -> list[Receipt]:
+    """Read all entries of a manifest that must be that of a plan.
+
+    Raises:
+        DamagedOutputError: it is of another plan or lists other units, or as `load_entries` does.
+    """
+    entries = load_entries(store, head)
+    if head["plan_id"] != plan_id:
+        raise DamagedOutputError(store.uri, [f"{HEAD} is of plan {head['plan_id']}, the stored plan is {plan_id}"])
+    if [entry.unit for entry in entries] != [unit.number for unit in units]:
+        raise DamagedOutputError(store.uri, [f"{HEAD} does not list the units of the plan, each once, in order"])
     return entries

@@ -12,6 +12,7 @@ from pipeline.exceptions import DamagedOutputError
 from pipeline.fingerprint import canonical_json
 from pipeline.records import Receipt
 from pipeline.storage import Store, StoredObject
+from pipeline.storage.base import is_key
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[i
     """Return the receipt of every committed unit: from the cache where it fits, else from the shard."""
     cached: dict[int, Receipt] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        for data in pool.map(store.read, [stored.key for stored in store.list(FOLDER)]):
+        for data in pool.map(store.read, [stored.key for stored in store.list(FOLDER) if is_key(stored.key)]):
             for receipt in _parse(data or b""):
                 found = present.get(receipt.unit)
                 if found and (found.key, found.size) == (receipt.key, receipt.size_bytes):

@@ -61,9 +61,14 @@ class Store(Protocol):
         """Return the store's own time, or None where it is this machine's."""
 
 
+def is_key(key: str) -> bool:
+    """Tell whether a store takes a key; a listing also has what others put there, such as `.DS_Store`."""
+    return len(key) <= _MAX_KEY and _SAFE_KEY.fullmatch(key) is not None
+
+
 def check_key(key: str) -> str:
     """Return a key that cannot leave the prefix; keys are made of unit numbers and hashes only."""
-    if len(key) > _MAX_KEY or not _SAFE_KEY.fullmatch(key):
+    if not is_key(key):
         msg = f"not a storage key: {key!r}"
         raise ValueError(msg)
     return key
