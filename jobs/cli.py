@@ -13,6 +13,7 @@ import typer
 
 from jobs import console, interrupts
 from jobs.verbs import backfill, clean, config, doctor, jobs, plan, run, status, submit, tune, verify
+from pipeline import logs
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
 
 EPILOG = (
@@ -76,11 +77,12 @@ def main() -> NoReturn:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    logs.explain_retries()
     interrupts.on_signals(interrupts.end)
     try:
         code = app(standalone_mode=False) or 0  # what `typer.Exit` was raised with
     except typer.TyperException as error:
-        reason = error.format_message()  # none where the help was shown in place of it
+        reason = error.format_message().rstrip(".")  # none where the help was shown in place of it
         code = _fail(ConfigError("command line", f"{reason}; see embatch --help")) if reason else ConfigError.exit_code
     except typer.Abort:
         code = _fail(InterruptedRunError("interrupted"))

@@ -26,7 +26,8 @@ LOG_FORMAT = "EMBATCH_LOG_FORMAT"
 """The environment variable that says how to log; commands that this one starts go by it too."""
 
 logger = logging.getLogger(__name__)
-amount, duration, rounded, size = wording.amount, wording.duration, wording.rounded, wording.size
+amount, counted, duration = wording.amount, wording.counted, wording.duration
+rounded, size = wording.rounded, wording.size
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _stdout = Console(highlight=False, soft_wrap=True)
 

@@ -13,9 +13,10 @@ from rich.progress import Progress as Bar
 
 from jobs import console
 from pipeline.telemetry import Listener, Progress
-from pipeline.wording import duration
+from pipeline.wording import counted, duration
 
 LOG_LINE_SECONDS = 10.0
+STARTING = "replicas are starting"
 
 
 @contextmanager
@@ -41,7 +42,8 @@ class LiveBars:
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
-        self._task = bar.add_task("starting", total=None, rate="", left="")
+        self._task = bar.add_task("planning", total=None, rate="", left="")
+        self._begun = 0
 
     def identified(self, facts: Mapping[str, str]) -> None:
         """Show nothing: people see what they started."""
@@ -49,10 +51,14 @@ class LiveBars:
     def planned(self, progress: Progress, lost_work_units: int) -> None:
         """Say what there is to do."""
         self._bar.console.print(escape(_plan_line(progress, lost_work_units)))
+        self._begun = progress.rows_done
         self._bar.update(self._task, description="rows", total=progress.rows_total, completed=progress.rows_done)
+        self._bar.update(self._task, rate=STARTING)
 
     def progressed(self, progress: Progress) -> None:
         """Move the bar."""
+        if progress.rows_done == self._begun:
+            return
         self._bar.update(
             self._task,
             completed=progress.rows_done,
@@ -70,6 +76,7 @@ class LogLines:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self._begun = 0
 
     def identified(self, facts: Mapping[str, str]) -> None:
         """Have JSON lines carry it."""
@@ -77,6 +84,7 @@ class LogLines:
 
     def planned(self, progress: Progress, lost_work_units: int) -> None:
         """Say what there is to do."""
+        self._begun = progress.rows_done
         console.note(_plan_line(progress, lost_work_units), **asdict(progress))
 
     def progressed(self, progress: Progress) -> None:
@@ -84,11 +92,14 @@ class LogLines:
         if time.monotonic() - self._last < LOG_LINE_SECONDS:
             return
         self._last = time.monotonic()
+        going = (
+            f"{progress.rows_per_s:,.0f} rows/s, {progress.tokens_per_s:,.0f} tokens/s, "
+            f"{duration(progress.left_seconds)} left"
+        )
         console.note(
             f"{progress.units_done:,}/{progress.units_total:,} units, "
             f"{progress.rows_done:,}/{progress.rows_total:,} rows, {progress.rows_dead:,} dead letters, "
-            f"{progress.rows_per_s:,.0f} rows/s, {progress.tokens_per_s:,.0f} tokens/s, "
-            f"{duration(progress.left_seconds)} left",
+            f"{STARTING if progress.rows_done == self._begun else going}",
             **asdict(progress),
         )
 
@@ -98,6 +109,7 @@ class LogLines:
 
 
 def _plan_line(progress: Progress, lost_work_units: int) -> str:
-    done = f", {progress.units_done:,} units already committed" if progress.units_done else ""
-    work = f"{progress.rows_total:,} rows in {progress.units_total:,} units{done}"
-    return f"{work}; a kill costs at most {lost_work_units} units of work"
+    done = f", {counted(progress.units_done, 'unit')} already committed" if progress.units_done else ""
+    work = f"{counted(progress.rows_total, 'row')} in {counted(progress.units_total, 'unit')}{done}"
+    lost = min(lost_work_units, progress.units_total - progress.units_done)
+    return f"{work}; a kill costs at most {counted(lost, 'unit')} of work"

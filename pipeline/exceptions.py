@@ -14,13 +14,14 @@ PipelineError (1)
 │   ├── SourceChangedError          a file differs from the plan
 │   └── SourceSchemaError           a column is missing or has a type that cannot be carried
 ├── ModelError (6)                  model files, weights or device
-│   └── ModelChangedError           the files are not those of the plan
+│   ├── ModelChangedError           the files are not those of the plan
+│   └── DeviceError                 no such device where it should encode
 ├── StallError (7)                  nothing moved for `limits.stall_seconds`
 ├── InterruptedRunError (8)         a signal, a lost worker: run the same command again
 │   ├── LimitReachedError           `limits.deadline` or `limits.max_tokens`
 │   │   └── CostReachedError        `limits.max_cost`
 │   └── PoisonUnitError             one unit keeps killing its worker
-├── StorageError (9)                the output store does not answer
+├── StorageError (9)                a store does not answer
 │   └── TransientStorageError       worth another try; retried inside `storage`
 ├── EmptyInputError (10)            no rows, and `--fail-on-empty` was given
 └── DamagedOutputError (11)         `verify` found the output wrong
@@ -213,6 +214,13 @@ class ModelChangedError(ModelError):
         return f"model {self.model!r}: files in {self.folder!r} are not those of the plan: {', '.join(self.files)}"
 
 
+class DeviceError(ModelError):
+    """A node that should encode lacks the device; `model` is what was asked for."""
+
+    def __str__(self) -> str:
+        return f"device {self.model!r}: {self.reason}"
+
+
 class StallError(PipelineError):
     """No unit was committed and no batch finished for too long."""
 
@@ -275,7 +283,7 @@ class PoisonUnitError(InterruptedRunError):
 
 
 class StorageError(PipelineError):
-    """The output store failed after all retries."""
+    """A store failed after all retries."""
 
     exit_code = 9
 

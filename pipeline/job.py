@@ -21,10 +21,8 @@ from pipeline.exceptions import (
     DamagedOutputError,
     DeadRateError,
     EmptyInputError,
-    ForeignOutputError,
     InterruptedRunError,
     PipelineError,
-    SourceChangedError,
     StorageError,
 )
 from pipeline.plan import Plan
@@ -95,7 +93,7 @@ class _Run:
         self._listener.identified(self._facts)
         self._plan = plans.load(self._store)
         if self._plan is None:
-            self._refuse_foreign_output()
+            plans.refuse_foreign(self._store)
         else:
             self._refuse_changes(self._plan)
             if self._is_complete(self._plan):
@@ -123,19 +121,13 @@ class _Run:
             self._finish(self._plan, listed)
         return self._report(claim.run, None)
 
-    def _refuse_foreign_output(self) -> None:
-        ours = ("_job/probe", "_job/runs/", "_job/tmp/", "_job/plan/", "_job/report.json", "_job/report.html")
-        for stored in self._store.list(""):
-            if not stored.key.startswith(ours):
-                raise ForeignOutputError(self._store.uri, stored.key)
-
     def _refuse_changes(self, plan: Plan) -> None:
-        plans.check_unchanged(self._config, plan, self._store.uri)
-        drift = plans.input_drift(plan, CorpusFiles(self._config.input.uri).discover(self._config.input.format))
+        listing = CorpusFiles(self._config.input.uri).discover(self._config.input.format)
+        drift = planning.refuse_changes(
+            self._config, plan, self._store.uri, listing, skip_changed=self._options.skip_changed
+        )
         if drift.added:
-            self._warn(f"{len(drift.added)} files appeared after the plan and are not included: {drift.added[0]}, …")
-        if drift.changed and not self._options.skip_changed:
-            raise SourceChangedError(list(drift.changed.values()))
+            self._warn(planning.describe_added(drift.added))
 
     def _is_complete(self, plan: Plan) -> bool:
         """A manifest stands, and at a quick look its shards do too; what was deleted since is made again.

@@ -63,9 +63,22 @@ def installed() -> JsonFormatter | None:
 
 
 def follow(facts: Mapping[str, str] | None) -> None:
-    """Have a worker log as its driver does, to the file that Ray keeps of it; None: as it is."""
+    """Have a worker log as its driver does, to the file that Ray keeps of it; None: as text."""
+    explain_retries()
     if facts is not None:
         (installed() or to_stderr()).bind(facts)
+
+
+def explain_retries() -> None:
+    """Have the notices that stamina gives of another try say in their text why and when."""
+    logging.getLogger("stamina").addFilter(_explained)
+
+
+def _explained(record: logging.LogRecord) -> bool:
+    cause = getattr(record, "stamina.caused_by", None)
+    if cause is not None:
+        record.msg, record.args = "trying again in %.1f s after %s", (getattr(record, "stamina.wait_for"), cause)
+    return True
 
 
 @contextmanager

@@ -13,10 +13,12 @@ from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles, Listing
 from pipeline.encoders import registry
 from pipeline.encoders.remote.batches import TYPICAL_BYTES, most_tokens
+from pipeline.exceptions import SourceChangedError
 from pipeline.ray_data.probing import encoding_device
 from pipeline.records import SourceFile, Unit
 from pipeline.sampling import Sample, assumed_tokens_per_s, prepare_first
 from pipeline.storage import open_store
+from pipeline.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +49,9 @@ class Asking:
 class Preview:
     """What a run of a job would do now.
 
-    `sample` is of the first rows, None where there is nothing to do; `tokens_estimate` scales it to all rows.
-    `tokenizing` is None for encoders without tokens, `asking` for all but hosted models. `remote_code` has the files of
-    the model's own code that will run.
+    `added` are files that came after the plan, which a run leaves out. `sample` is of the first rows, None where there
+    is nothing to do; `tokens_estimate` scales it to all rows. `tokenizing` is None for encoders without tokens,
+    `asking` for all but hosted models. `remote_code` has the files of the model's own code that will run.
     """
 
     plan_id: str
@@ -58,6 +60,7 @@ class Preview:
     files: int
     file_bytes: int
     ignored: list[str]
+    added: list[str]
     rows: int
     units: int
     unit_rows: int
@@ -94,9 +97,10 @@ def preview(config: JobConfig) -> Preview:
     """
     store = open_store(config.output.uri)
     stored = plans.load(store)
+    if stored is None:
+        plans.refuse_foreign(store)
     listing = CorpusFiles(config.input.uri).discover(config.input.format)
-    if stored is not None:
-        plans.check_unchanged(config, stored, store.uri)
+    added = refuse_changes(config, stored, store.uri, listing).added if stored else []
     plan = stored or make(config, listing)
     encoder = plan.resolved["encoder"]
     done = commits.committed(store, plan.plan_id) if stored else {}
@@ -109,6 +113,7 @@ def preview(config: JobConfig) -> Preview:
         files=len(plan.sources),
         file_bytes=sum(source.size for source in plan.sources),
         ignored=listing.ignored,
+        added=added,
         rows=plan.rows,
         units=len(plan.units),
         unit_rows=plan.resolved["unit_rows"],
@@ -131,6 +136,31 @@ def preview(config: JobConfig) -> Preview:
         tokens_estimate=round(sample.tokens / sample.rows * plan.rows) if sample else None,
         tokenizing=_tokenizing(plan, sample) if sample else None,
         asking=_asking(config, pending, sample) if sample else None,
+    )
+
+
+def refuse_changes(
+    config: JobConfig, plan: plans.Plan, output: str, listing: Listing, *, skip_changed: bool = False
+) -> plans.InputDrift:
+    """Compare a stored plan with the job and the input as they are now.
+
+    Raises:
+        PlanChangedError: the job asks for something else.
+        SourceChangedError: planned files were rewritten or are gone, and `skip_changed` is not set.
+    """
+    plans.check_unchanged(config, plan, output)
+    drift = plans.input_drift(plan, listing)
+    if drift.changed and not skip_changed:
+        raise SourceChangedError(list(drift.changed.values()))
+    return drift
+
+
+def describe_added(added: list[str]) -> str:
+    """Say which files a plan leaves out, and what to do about it."""
+    more = ", …" if len(added) > 1 else ""
+    return (
+        f"{counted(len(added), 'file')} appeared after the plan and will not be embedded: {added[0]}{more}; "
+        "an output keeps its input, so give new files an output of their own"
     )
 
 

@@ -89,6 +89,8 @@ class Meter:
 
     def rates(self, now: float, rows: int, tokens: int, size_bytes: int) -> tuple[float, float, float]:
         """Note a sample; return rows, tokens and input bytes per second over the window."""
+        if len(self._samples) == 1 and self._samples[0][1:] == (rows, tokens, size_bytes):
+            self._samples.clear()  # nothing moved yet: what replicas take to start is in no rate
         self._samples.append((now, rows, tokens, size_bytes))
         while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW_SECONDS:
             self._samples.popleft()

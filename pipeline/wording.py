@@ -31,3 +31,8 @@ def rounded(count: float) -> str:
 def amount(cost: float) -> str:
     """Write a sum of money, in whatever currency, also of a fraction of a cent."""
     return f"{cost:,.2f}" if cost >= 1 else f"{cost:.6f}".rstrip("0").rstrip(".")
+
+
+def counted(count: int, noun: str) -> str:
+    """Write how many there are of what a regular noun names."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -25,15 +25,18 @@ def plan(
     """
     console.own_stdout()
     config = arguments.load(job, set_, (input_, output), model, ds)
-    from pipeline.planning import preview  # reads the model's and the corpus' files
+    from pipeline.planning import describe_added, preview  # reads the model's and the corpus' files
 
     found = preview(config)
     values = found.to_values()
     lines = [
-        ("input", f"{config.input.uri}: {values['files']:,} files, {console.size(values['file_bytes'])}"),
+        (
+            "input",
+            f"{config.input.uri}: {console.counted(values['files'], 'file')}, {console.size(values['file_bytes'])}",
+        ),
         ("rows", f"{values['rows']:,}" + (" (trial: input.limit is set)" if values["trial"] else "")),
         ("units", f"{values['units']:,} of at most {values['unit_rows']:,} rows"),
-        ("committed", f"{values['units_committed']:,} units; {values['units_pending']:,} to do"),
+        ("committed", f"{console.counted(values['units_committed'], 'unit')}; {values['units_pending']:,} to do"),
         ("output", f"{config.output.uri}: about {console.size(values['vector_bytes'])} of vectors"),
         ("encoder", f"{values['model']}, {values['dimension']} dimensions, {values['dtype']} on {values['device']}"),
         *([("forward", f"padded: {values['backend_reason']}")] if values["backend_reason"] else []),
@@ -42,14 +45,21 @@ def plan(
             if (code := values["remote_code"])
             else []
         ),
-        ("text", f"at most {values['limit']}; {_before(values)}"),
+        ("text", f"{_reads(values)}; {_before(values)}"),
         *_sample_lines(values),
         ("columns", ", ".join(values["columns"])),
         ("plan id", values["plan_id"]),
     ]
     if values["ignored"]:
         lines.append(("left out", f"{len(values['ignored']):,}, such as {values['ignored'][0]!r}"))
+    if found.added:
+        console.warn(describe_added(found.added))
     console.result(values, lines, as_json=as_json, title=f"{config.name}: plan")
+
+
+def _reads(values: dict[str, Any]) -> str:
+    """Say how much of a text the encoder reads; hashing has no limit."""
+    return f"at most {values['limit']}" if values["backend"] != "hashing" else "of any length"
 
 
 def _before(values: dict[str, Any]) -> str:

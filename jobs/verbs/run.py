@@ -85,6 +85,12 @@ def _truncated(totals: dict[str, Any]) -> str:
     return f"{totals['truncated']:,} rows, {lost}, about {totals['tokens_lost_estimate']:,} tokens"
 
 
+def _rate(now: dict[str, Any]) -> str:
+    if not now["steady_rows_per_s"]:
+        return "not measured: too few rows"
+    return f"{now['steady_rows_per_s']:,.0f} rows/s, {now['steady_tokens_per_s']:,.0f} tokens/s after start-up"
+
+
 def _bottleneck(now: dict[str, Any]) -> str:
     if now["bottleneck"] is None:
         return "not measured"
@@ -123,10 +129,7 @@ def _lines(report: RunReport) -> list[tuple[str, str]]:
         stages = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in now["stage_seconds"].items())
         lines += [
             ("this run", f"{now['rows']:,} rows in {console.duration(now['seconds'])}"),
-            (
-                "rate",
-                f"{now['steady_rows_per_s']:,.0f} rows/s, {now['steady_tokens_per_s']:,.0f} tokens/s after start-up",
-            ),
+            ("rate", _rate(now)),
             ("stages", f"{stages} (summed over {report.replicas} replicas)"),
             ("devices", ", ".join(f"{count} x {name}" for name, count in report.devices.items()) or report.device),
             ("bottleneck", _bottleneck(now)),

@@ -12,6 +12,13 @@ from pipeline.config.cluster import REPLICA_KINDS
 from pipeline.config.job_file import shown
 from pipeline.config.section import Section
 
+_SHAPES = {
+    "tuple_type": "write a list, such as [a, b]",
+    "dict_type": "a mapping",
+    "model_type": "holds keys of its own, one a line",
+}
+"""What pydantic calls by Python's names."""
+
 
 def first(job: type[Section], error: ValidationError) -> tuple[str, str]:
     """Return the first wrong key of a job by its path, and what is wrong with it."""
@@ -44,11 +51,14 @@ def _reason(job: type[Section], details: Sequence[Mapping[str, Any]]) -> str:
         return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; valid here: {', '.join(known)}"
     if first["type"] == "missing":
         return "is required"
-    messages = (str(detail["msg"]).removeprefix("Value error, ") for detail in details)
+    details = [detail for detail in details if detail["type"] not in _SHAPES] or details
+    messages = (_SHAPES.get(detail["type"]) or str(detail["msg"]).removeprefix("Value error, ") for detail in details)
     said = ", or ".join(dict.fromkeys(f"{message[0].lower()}{message[1:]}" for message in messages))
     if first["loc"][:2] == ("encoder", "remote") and not isinstance(first["input"], int | float):
         return said  # what stands there by mistake may be a key of the API
-    return f"{said} (got {shown(first['input'])})"
+    if any(detail["type"] == "string_type" and isinstance(detail["input"], dict) for detail in details):
+        said += ": YAML reads braces as a mapping, so put the value in quotes"
+    return f"{said} (got {shown(details[0]['input'])})"
 
 
 def _valid_keys(job: type[Section], sections: Sequence[str]) -> list[str]:

@@ -48,9 +48,9 @@ class ColumnCheck:
             self._check_types(source, present)
             self._unify(source, present)
         elif columns:
-            for name in self._rule.text_columns:
+            for name, key in self._rule.text_keys.items():
                 if name not in present:
-                    raise ConfigError("input.text", _no_column(name, source, present))
+                    raise ConfigError(key, _no_column(name, source, present))
             if self._rule.id_required and self._rule.id_column not in present:
                 raise ConfigError("input.id", _no_column(self._rule.id_column, source, present))
         if columns:
@@ -70,12 +70,13 @@ class ColumnCheck:
         return {name: pa.string() if kind is None else kind for name, kind in self._keep.items()}
 
     def _check_types(self, source: SourceFile, present: Columns) -> None:
-        for name in self._rule.text_columns:
-            kind = _required(source, present, name)
+        for name, key in self._rule.text_keys.items():
+            kind = _required(source, present, name, key)
             if not (fits_text(kind) if name in self._rule.whole_columns else fits_template(kind)):
-                raise SourceSchemaError(source.path, name, f"is {kind}; a text is a string column")
+                hint = f', or a template such as "{{{name}}}"' if fits_template(kind) else ""
+                raise SourceSchemaError(source.path, name, f"is {kind}; a text is a string column{hint}")
         if self._rule.id_required or self._rule.id_column in present:
-            kind = _required(source, present, self._rule.id_column)
+            kind = _required(source, present, self._rule.id_column, "input.id")
             if not fits_id(kind):
                 raise SourceSchemaError(
                     source.path, self._rule.id_column, f"is {kind}; an id is a string or an integer"
@@ -83,7 +84,7 @@ class ColumnCheck:
 
     def _unify(self, source: SourceFile, present: Columns) -> None:
         for name, known in self._keep.items():
-            kind = plain_type(_required(source, present, name))
+            kind = plain_type(_required(source, present, name, "input.keep"))
             if name in self._typed:
                 if not _can_become(kind, known):
                     raise SourceSchemaError(source.path, name, f"is {kind}, which cannot become {known}")
@@ -112,10 +113,10 @@ def _can_become(kind: pa.DataType, wanted: pa.DataType) -> bool:
     return True
 
 
-def _required(source: SourceFile, present: Columns, name: str) -> pa.DataType:
+def _required(source: SourceFile, present: Columns, name: str, key: str) -> pa.DataType:
     kind = present.get(name)
     if kind is None:
-        raise SourceSchemaError(source.path, name, _no_column(name, source, present))
+        raise SourceSchemaError(source.path, name, f"no such column, but {key} names it; {_columns(name, present)}")
     return kind
 
 

@@ -12,10 +12,18 @@ from functools import cached_property
 from typing import IO, Any
 from urllib.parse import unquote
 
-from pipeline.exceptions import ConfigError, SourceChangedError, SourceError, SourceMissingError, SourceReadError
+from pipeline.exceptions import (
+    ConfigError,
+    SourceChangedError,
+    SourceError,
+    SourceMissingError,
+    SourceReadError,
+    TransientStorageError,
+)
 from pipeline.records import Format, SourceFile
 from pipeline.storage import open_filesystem, split_uri
 from pipeline.storage.base import may_hold
+from pipeline.wording import counted
 
 _SUFFIXES = {
     ".parquet": Format.PARQUET,
@@ -50,6 +58,7 @@ class CorpusFiles:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._fs, self._pattern = open_filesystem(uri)
+        self._is_local = split_uri(uri)[0] == "file"
 
     @cached_property
     def _base(self) -> str:
@@ -120,8 +129,8 @@ class CorpusFiles:
             return _pin_of(self._fs.info(self._absolute(path)))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
-            raise SourceReadError(path, str(error)) from error
+        except self._client_errors as error:
+            raise self._failure(path, error) from error
 
     @contextlib.contextmanager
     def open(self, source: SourceFile) -> Iterator[PinnedFile]:
@@ -136,8 +145,9 @@ class CorpusFiles:
                 pinned = PinnedFile(self, source, file)
                 pinned.check()
                 yield pinned
-        except OSError as error:
-            raise self.blame(source, str(error)) from error
+        except self._client_errors as error:
+            failure = self._failure(source.path, error)
+            raise self.blame(source, failure.reason) if isinstance(failure, SourceReadError) else failure from error
 
     def blame(self, source: SourceFile, reason: str) -> SourceError:
         """Make the error for a source file that cannot be read, which may be so because it was changed meanwhile."""
@@ -155,28 +165,60 @@ class CorpusFiles:
             if self._fs.exists(self._base):
                 raise SourceReadError(self.uri, f"it changed while it was listed: {error}") from error
             return {}
-        except ValueError as error:
+        except ValueError as error:  # a pattern that is none, an endpoint that is no URL
             raise ConfigError("input.uri", f"{self.uri!r}: {error}") from None
-        except OSError as error:
-            raise SourceReadError(self.uri, f"it cannot be listed: {error}") from error
+        except self._client_errors as error:
+            if self._is_local:
+                raise SourceReadError(self.uri, f"it cannot be listed: {error}") from error
+            raise self._failure(self.uri, error) from error
 
     def _links_on_the_way(self) -> dict[str, dict[str, Any]]:
         """Return links to local folders that may hold what the pattern names: fsspec does not follow them."""
-        if split_uri(self.uri)[0] != "file":
+        if not self._is_local:
             return {}
         found = self._fs.find(self._base or "/", within=self._pattern, detail=True).items()
         links = {path: info for path, info in found if info["islink"] and may_hold(path, self._pattern)}
         return {path: info for path, info in links.items() if os.path.isdir(path)}  # noqa: PTH112
 
+    @property
+    def _client_errors(self) -> tuple[type[Exception], ...]:
+        if self._is_local:
+            return (OSError,)
+        from pipeline.storage.failures import client_errors  # boto takes 0.3 s to import
+
+        return client_errors(self.uri)
+
+    def _failure(self, path: str, error: Exception) -> SourceReadError | TransientStorageError:
+        """Say what a store or disk did: what may pass is worth another try, anything else is the input's fault."""
+        from pipeline.storage.failures import may_pass, mendable
+
+        if may_pass(error):
+            return TransientStorageError(path, f"{type(error).__name__}: {error}")
+        return SourceReadError(path, mendable(error) or str(error))
+
     def _why_nothing(self, ignored: int, hidden: int) -> str:
         if ignored:
             formats = ", ".join(_SUFFIXES)
-            return f"{ignored} files, none ending in {formats}; set input.format where the names do not tell"
+            found = f"{counted(ignored, 'file')}, none ending in {formats}"
+            return f"{found}; write other formats as Parquet, or set input.format where the names do not tell"
         if hidden:
-            return f"{hidden} files, all hidden (a part of their path starts with . or _)"
+            return f"{counted(hidden, 'file')}, all hidden (a part of their path starts with . or _)"
+        if self._has_no_bucket():
+            return f"no such bucket: {self._pattern.partition('/')[0]!r}"
         if self._is_glob:
             return "the pattern matches no file"
         return "the folder holds no files" if self._fs.exists(self._pattern) else "no such file or folder"
+
+    def _has_no_bucket(self) -> bool:
+        if self._is_local:
+            return False
+        from pipeline.storage.failures import error_code
+
+        try:
+            self._fs.info(self._base)
+        except self._client_errors as error:
+            return error_code(error)[0] == "NoSuchBucket"
+        return False
 
     def _absolute(self, path: str) -> str:
         return f"{self._base}/{path}" if self._base or self._pattern.startswith("/") else path

@@ -143,10 +143,17 @@ class RowRule:
     @property
     def text_columns(self) -> list[str]:
         """Columns the text and the prompt are made of, each once."""
-        columns = self._text.columns if self._text else [self._config.text]
-        columns = columns + (self._prompt.columns if self._prompt else [])
-        columns = columns + ([self._prompt_column] if self._prompt_column else [])
-        return list(dict.fromkeys(columns))
+        return list(self.text_keys)
+
+    @property
+    def text_keys(self) -> dict[str, str]:
+        """Those columns, each with the key of the job that names it first."""
+        keys = dict.fromkeys(self._text.columns if self._text else [self._config.text], "input.text")
+        for column in self._prompt.columns if self._prompt else []:
+            keys.setdefault(column, "encoder.prompt.template")
+        if self._prompt_column:
+            keys.setdefault(self._prompt_column, "encoder.prompt.column")
+        return keys
 
     def text(self, record: Mapping[str, object]) -> str:
         """Return the row's text.

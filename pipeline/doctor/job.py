@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from pipeline import plan as plans
 from pipeline.checkpoint import claims
 from pipeline.config import ClusterConfig, InputConfig, RemoteConfig
 from pipeline.corpus import CorpusFiles
@@ -64,7 +65,8 @@ def output(uri: str) -> Iterator[Finding]:
     remedy = "check output.uri, and that this machine may read, list and write there"
     try:
         store = open_store(uri)
-        store.list("")
+        if plans.load(store) is None:
+            plans.refuse_foreign(store)
         claims.require_create_only(store)
     except PipelineError as error:
         yield failure("output", error, remedy)

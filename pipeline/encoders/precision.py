@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.encoders.families import family_of
-from pipeline.exceptions import ConfigError, ModelError
+from pipeline.exceptions import ConfigError, DeviceError, ModelError
 
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
@@ -35,7 +35,7 @@ def detect(requested: str) -> Device:
     """Look at this node.
 
     Raises:
-        ModelError: cuda was asked for and there is none.
+        DeviceError: cuda was asked for and there is none.
     """
     if requested != "cpu" and _nvidia_driver():
         import torch  # two seconds; only where a driver is loaded
@@ -44,7 +44,7 @@ def detect(requested: str) -> Device:
             capability = torch.cuda.get_device_capability()
             return Device(kind="cuda", bf16=capability >= _AMPERE, lacks=lacking(capability))
     if requested == "cuda":
-        raise ModelError("cuda", "no CUDA device on this node; set cluster.device: cpu")
+        raise DeviceError("cuda", "no CUDA device on this node; set cluster.device: cpu")
     return Device(kind="cpu", bf16=_cpu_bf16())
 
 

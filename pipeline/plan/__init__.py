@@ -7,7 +7,7 @@ Resume compares what is requested and takes everything resolved from the stored 
 from __future__ import annotations
 
 from pipeline.plan.document import PARTS, Plan, load, publish, require, shard_key, stored_id
-from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan
+from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan, refuse_foreign
 from pipeline.plan.sample import sample_units
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "load",
     "make_plan",
     "publish",
+    "refuse_foreign",
     "require",
     "sample_units",
     "shard_key",

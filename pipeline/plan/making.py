@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
+
+from fsspec.utils import glob_translate
 
 from pipeline import fingerprint
 from pipeline.config import JobConfig
@@ -12,11 +15,11 @@ from pipeline.corpus.files import describe_change
 from pipeline.encoders import registry
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.precision import Device, assumed_flops_per_s
-from pipeline.exceptions import ConfigError, ModelChangedError, PlanChangedError
-from pipeline.plan.document import Plan, build
+from pipeline.exceptions import ConfigError, ForeignOutputError, ModelChangedError, PlanChangedError
+from pipeline.plan.document import Plan, build, shard_key
 from pipeline.plan.units import make_units
 from pipeline.schema import output_schema
-from pipeline.storage import split_uri
+from pipeline.storage import Store, split_uri
 
 UNIT_SECONDS = 8.0
 ASSUMED_ROW_TOKENS = 128
@@ -33,8 +36,8 @@ def make_plan(config: JobConfig, device: Device, listing: Listing | None = None)
         SourceError: the input is missing, unreadable, or lacks a column.
         ModelError: the model's files cannot be used.
     """
-    _refuse_output_inside_input(config)
     listing = listing or CorpusFiles(config.input.uri).discover(config.input.format)
+    _refuse_output_inside_input(config)
     spec = registry.resolve(config.encoder, device)
     asked = config.output.unit_rows
     unit_rows = default_unit_rows(spec, device) if asked == "auto" else asked
@@ -53,7 +56,11 @@ def _refuse_output_inside_input(config: JobConfig) -> None:
     """Shards among the source files would be new sources to the next look at the input."""
     protocol, path = split_uri(config.input.uri)
     output = split_uri(config.output.uri)
-    if output[0] == protocol and f"{output[1].rstrip('/')}/".startswith(f"{path.rstrip('/')}/"):
+    if output[0] != protocol:
+        return
+    folder = output[1].rstrip("/")
+    shard = f"{folder}/{shard_key('0' * 64, 0)}"
+    if f"{folder}/".startswith(f"{path.rstrip('/')}/") or re.match(glob_translate(path), shard):
         raise ConfigError("output.uri", f"{config.output.uri!r} lies inside the input; name a place beside it")
 
 
@@ -93,6 +100,18 @@ def check_unchanged(config: JobConfig, plan: Plan, output: str) -> None:
         changes.append(f"encoding_version: {plan.resolved['encoding_version']} -> {fingerprint.ENCODING_VERSION}")
     if changes:
         raise PlanChangedError(output, changes)
+
+
+def refuse_foreign(store: Store) -> None:
+    """Let nothing be planned where something else is.
+
+    Raises:
+        ForeignOutputError: there are files, and not those that a run leaves before its plan stands.
+    """
+    ours = ("_job/probe", "_job/runs/", "_job/tmp/", "_job/plan/", "_job/report.json", "_job/report.html")
+    for stored in store.list(""):
+        if not stored.key.startswith(ours):
+            raise ForeignOutputError(store.uri, stored.key)
 
 
 def _model_changes(planned: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ Errors of the client are sorted into three kinds: the user's to mend (permission
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,18 +13,11 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-import aiohttp
 import stamina
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-)
 
 from pipeline.exceptions import ConfigError, TransientStorageError
 from pipeline.storage.base import StoredObject, check_key, open_filesystem
+from pipeline.storage.failures import CLIENT_ERRORS, error_code, mendable
 
 RETRY_ATTEMPTS = 10
 """About 50 s of waiting: a partition of half a minute is outlived."""
@@ -33,8 +25,6 @@ RETRY_SECONDS = 60.0
 RETRY_MAX_WAIT_SECONDS = 10.0
 
 T = TypeVar("T")
-
-_CLIENT_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError, asyncio.TimeoutError)
 
 
 class S3Store:
@@ -128,7 +118,7 @@ def _retried(path: str, request: Callable[[], T]) -> T:
         with attempt:
             try:
                 return request()
-            except _CLIENT_ERRORS as error:
+            except (ValueError, *CLIENT_ERRORS) as error:
                 raise _classified(path, error) from error
     raise AssertionError  # retry_context returns or raises
 
@@ -139,7 +129,7 @@ def _type(key: str) -> str:
 
 
 def _classified(path: str, error: Exception) -> Exception:
-    code, status = _error_code(error)
+    code, status = error_code(error)
     if code == "NoSuchBucket":
         return ConfigError("output.uri", f"no such bucket: {path.partition('/')[0]!r}")
     if isinstance(error, FileNotFoundError):
@@ -147,29 +137,7 @@ def _classified(path: str, error: Exception) -> Exception:
     # RGW answers 412 without the element by which s3fs knows it
     if code == "PreconditionFailed" or status == 412:
         return FileExistsError(path)
-    mendable = _mendable(error, code, status)
-    if mendable:
-        return ConfigError("output.uri", f"{path!r}: {mendable}")
+    reason = mendable(error)
+    if reason:
+        return ConfigError("output.uri", f"{path!r}: {reason}")
     return TransientStorageError(path, f"{type(error).__name__}: {error}")
-
-
-def _mendable(error: Exception, code: str, status: int) -> str | None:
-    """Say what only the user can mend, or None."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return "no credentials; set them in the environment"
-    if isinstance(error, ParamValidationError):
-        return "not a valid name"
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return f"permission denied ({code or status})"
-    return None
-
-
-def _error_code(error: BaseException) -> tuple[str, int]:
-    """Find the S3 error code and HTTP status in a client's error or in what caused it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ClientError):
-            status = seen.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            return seen.response["Error"].get("Code", ""), status
-        seen = seen.__cause__
-    return "", 0

@@ -28,12 +28,12 @@ def unchecked_strings(*values: bytes) -> pa.Array:
     [
         (
             {"text": "txt"},
-            "column 'txt' of 'a.parquet': no such column in 'a.parquet'; did you mean 'text'? it has n, text",
+            "column 'txt' of 'a.parquet': no such column, but input.text names it; did you mean 'text'? it has n, text",
         ),
-        ({"text": "n"}, "column 'n' of 'a.parquet': is int64; a text is a string column"),
-        ({"text": "{n} {m}"}, "column 'm' of 'a.parquet': no such column in 'a.parquet'; it has n, text"),
-        ({"id": "ident"}, "column 'ident' of 'a.parquet': no such column"),
-        ({"keep": ["m"]}, "column 'm' of 'a.parquet': no such column"),
+        ({"text": "n"}, "column 'n' of 'a.parquet': is int64; a text is a string column, or a template such as"),
+        ({"text": "{n} {m}"}, "column 'm' of 'a.parquet': no such column, but input.text names it; it has"),
+        ({"id": "ident"}, "column 'ident' of 'a.parquet': no such column, but input.id names it"),
+        ({"keep": ["m"]}, "column 'm' of 'a.parquet': no such column, but input.keep names it"),
     ],
 )
 def test_column_that_is_not_there_or_no_text_is_refused_before_the_run(tmp_path, keys, message):

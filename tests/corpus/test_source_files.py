@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from pipeline.corpus import CorpusFiles
-from pipeline.exceptions import ConfigError, SourceMissingError, SourceReadError
+from pipeline.exceptions import ConfigError, SourceMissingError, SourceReadError, TransientStorageError
 from pipeline.records import Format
 
 
@@ -101,7 +101,7 @@ def test_partitions_are_read_from_folder_names(tmp_path):
         ([], "*.jsonl", "the pattern matches no file"),
         ([], "", "the folder holds no files"),
         (["_a.jsonl", ".b"], "", "2 files, all hidden (a part of their path starts with . or _)"),
-        (["a.csv", "b.txt"], "", "2 files, none ending in .parquet, .pq, .jsonl, .ndjson"),
+        (["a.csv", "b.txt"], "", "2 files, none ending in .parquet, .pq, .jsonl, .ndjson; write other formats as Parquet"),
     ],
 )
 def test_input_without_files_says_why(tmp_path, names, uri, reason):
@@ -109,6 +109,53 @@ def test_input_without_files_says_why(tmp_path, names, uri, reason):
     with pytest.raises(SourceMissingError) as caught:
         CorpusFiles(target).discover()
     assert str(caught.value).startswith(f"no input at {target!r}: {reason}")
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", ["", "a.jsonl", "*.jsonl"])
+def test_bucket_that_is_not_there_is_named(s3_proxy, name):
+    with pytest.raises(SourceMissingError, match="no such bucket: 'no-such-bucket'"):
+        CorpusFiles(f"s3://no-such-bucket/corpus/{name}").discover()
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("variable", "value", "kind", "reason"),
+    [
+        ("AWS_ACCESS_KEY_ID", None, SourceReadError, "no credentials; set them in the environment"),
+        ("AWS_PROFILE", "none", SourceReadError, r"profile \(none\) could not be found"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:1", SourceReadError, "Invalid endpoint"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", TransientStorageError, "EndpointConnectionError"),
+    ],
+)
+def test_store_that_gives_no_listing_is_told_with_its_reason(bucket, monkeypatch, variable, value, kind, reason):
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.delenv(variable) if value is None else monkeypatch.setenv(variable, value)
+    uri = f"s3://{bucket}/corpus/"
+    with pytest.raises(kind, match=f"'{uri}'.*{reason}"):
+        CorpusFiles(uri).discover()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.s3
+def test_store_that_falls_silent_is_worth_another_try(bucket, s3_client, monkeypatch):
+    s3_client.put_object(Bucket=bucket, Key="a.jsonl", Body=b"{}")
+    files = CorpusFiles(f"s3://{bucket}/")
+    (source,) = files.discover().sources
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(type(files._fs), "retries", 1)
+    type(files._fs).clear_instance_cache()
+    later = CorpusFiles(files.uri)
+    with pytest.raises(TransientStorageError, match=r"'a\.jsonl'"), later.open(source):
+        pass
+    type(files._fs).clear_instance_cache()
+
+
+def test_pattern_that_is_none_is_told(tmp_path):
+    with pytest.raises(SourceReadError, match=r"'\*\*' can only be an entire path component"):
+        CorpusFiles(f"{tmp_path}/data**").discover()
 
 
 def test_unknown_protocol_is_refused():

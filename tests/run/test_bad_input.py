@@ -88,11 +88,15 @@ def extension_types(job, folder):
 REFUSED = [
     (missing_input, 5, "no such file or folder"),
     (empty_folder, 5, "the folder holds no files"),
-    (no_known_format, 5, "1 files, none ending in .parquet, .pq, .jsonl, .ndjson"),
+    (no_known_format, 5, "1 file, none ending in .parquet, .pq, .jsonl, .ndjson"),
     (unknown_key, 2, "input.txet: unknown key; did you mean 'text'?"),
     (wrong_column_in_lines, 2, "input.text: no such column in 'a.jsonl'; did you mean 'text'? it has id, text, year"),
     (wrong_column_in_parquet, 5, "column 'txt' of 'c.parquet': no such column"),
-    (text_that_is_no_string, 5, "column 'year' of 'c.parquet': is int64; a text is a string column"),
+    (
+        text_that_is_no_string,
+        5,
+        "column 'year' of 'c.parquet': is int64; a text is a string column, or a template such as",
+    ),
     (no_model, 2, "encoder.model: is required"),
     (no_such_model_folder, 6, "model './models/none': no such folder"),
     (unwritable_output, 2, "output.uri: cannot be written: Not a directory"),
