@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import stamina
 
 from pipeline.storage import Store, open_store
 
@@ -59,6 +58,8 @@ def s3_client(s3_proxy: FaultProxy) -> Any:
 @pytest.fixture
 def faults(s3_proxy: FaultProxy) -> Iterator[FaultProxy]:
     """Return the proxy with no rules and an empty log; retries do not wait, and each fault must fire."""
+    import stamina
+
     s3_proxy.clear()
     stamina.set_testing(True, attempts=1000, cap=True)
     yield s3_proxy
