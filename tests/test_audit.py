@@ -38,11 +38,9 @@ from pipeline.exceptions import ConfigError
 from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan, document
 from pipeline.ray_data import payload
-from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.order import WorkOrder, describe, make_order
 from pipeline.ray_data.reading import read_sample, read_units
 from pipeline.records import Receipt, Slice, Unit
-from pipeline.report import describe
-from pipeline.schema import encode_schema
 from pipeline.storage import open_store
 
 DEAD_LINES = {
@@ -144,16 +142,7 @@ def embed(
     store = open_store(config.output.uri)
     plan = plan or plans.make_plan(config, precision.detect("cpu"))
     plans.publish(store, plan)
-    order = WorkOrder(
-        config=config,
-        plan_id=plan.plan_id,
-        encoder=plan.resolved["encoder"],
-        schema=encode_schema(plan.schema),
-        description=describe(plan),
-        device="cpu",
-        threads=1,
-        skip_changed=skip_changed,
-    )
+    order = make_order(config, plan, threads=1, skip_changed=skip_changed, log=None)
     if plan.vectors != "float32":
         order = order.calibrated(calibrations.publish(store, calibrated(plan, order)))
     receipts = []

@@ -200,7 +200,7 @@ class CorpusFiles:
         if ignored:
             formats = ", ".join(_SUFFIXES)
             found = f"{counted(ignored, 'file')}, none ending in {formats}"
-            return f"{found}; write other formats as Parquet, or set input.format where the names do not tell"
+            return f"{found}; write others as Parquet, or set input.format where the names do not tell"
         if hidden:
             return f"{counted(hidden, 'file')}, all hidden (a part of their path starts with . or _)"
         if self._has_no_bucket():

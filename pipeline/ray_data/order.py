@@ -50,7 +50,7 @@ def make_order(
         plan_id=plan.plan_id,
         encoder=plan.resolved["encoder"],
         schema=encode_schema(plan.schema),
-        description=_described(plan),
+        description=describe(plan),
         device=plan.resolved["device"],
         threads=threads,
         skip_changed=skip_changed,
@@ -58,7 +58,7 @@ def make_order(
     )
 
 
-def _described(plan: Plan) -> dict[str, str]:
+def describe(plan: Plan) -> dict[str, str]:
     """Return how vectors were made, as flat text for shard footers."""
     spec = registry.spec_of(plan.resolved["encoder"])
     return {

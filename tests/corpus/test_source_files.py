@@ -101,7 +101,7 @@ def test_partitions_are_read_from_folder_names(tmp_path):
         ([], "*.jsonl", "the pattern matches no file"),
         ([], "", "the folder holds no files"),
         (["_a.jsonl", ".b"], "", "2 files, all hidden (a part of their path starts with . or _)"),
-        (["a.csv", "b.txt"], "", "2 files, none ending in .parquet, .pq, .jsonl, .ndjson; write other formats as Parquet"),
+        (["a.csv", "b.txt"], "", "2 files, none ending in .parquet, .pq, .jsonl, .ndjson; write others as Parquet"),
     ],
 )
 def test_input_without_files_says_why(tmp_path, names, uri, reason):
@@ -124,7 +124,7 @@ def test_bucket_that_is_not_there_is_named(s3_proxy, name):
     [
         ("AWS_ACCESS_KEY_ID", None, SourceReadError, "no credentials; set them in the environment"),
         ("AWS_PROFILE", "none", SourceReadError, r"profile \(none\) could not be found"),
-        ("AWS_ENDPOINT_URL", "127.0.0.1:1", SourceReadError, "Invalid endpoint"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:1", ConfigError, "Invalid endpoint"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", TransientStorageError, "EndpointConnectionError"),
     ],
 )
@@ -154,7 +154,7 @@ def test_store_that_falls_silent_is_worth_another_try(bucket, s3_client, monkeyp
 
 
 def test_pattern_that_is_none_is_told(tmp_path):
-    with pytest.raises(SourceReadError, match=r"'\*\*' can only be an entire path component"):
+    with pytest.raises(ConfigError, match=r"'\*\*' can only be an entire path component"):
         CorpusFiles(f"{tmp_path}/data**").discover()
 
 
