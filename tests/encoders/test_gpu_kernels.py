@@ -56,12 +56,14 @@ def attention(qkv, lengths, heads, scale, bias):
     return torch.cat(texts)
 
 
-@pytest.mark.parametrize("head_width", [32, 64])
+@pytest.mark.parametrize("head_width", [32, 64, 128])
 @pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("lengths", [[1], [64], [130, 64, 63, 1], [3, 70, 1, 5], [5, 0, 3, 0]], ids=str)
 def test_each_text_attends_to_itself_alone(kernels, lengths, relative, head_width):
     from pipeline.encoders.packed import triton_kernels
 
+    if head_width == 128 and not (relative and len(lengths) == 4):
+        pytest.skip("like narrower ones")
     heads, scale = 2, 1.0 if relative else head_width**-0.5
     qkv = texts_of(lengths, 3 * heads * head_width, kernels.dtype)
     bias = RelativeBias(torch.randn(32, heads), 200, 128) if relative else None
@@ -201,10 +203,14 @@ def test_the_kernels_compile_for_gpus_that_are_not_here(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    attention = {80: "mma.sync", 89: "mma.sync", 90: "wgmma.mma"}
+    operators = {80: "mma.sync", 89: "mma.sync", 90: "wgmma.mma"}
+    # bytes a program may have; 99 KiB on the smaller cards of Ampere and Ada, which run what is compiled for 80 and 89
+    most = {80: 99 << 10, 89: 99 << 10, 90: 227 << 10}
+    found = [line.split() for line in done.stdout.splitlines()]
     expected = [
-        f"{kernel} {number} {matrix} True"
-        for number, operator in attention.items()
-        for kernel, matrix in (("_attend", operator), ("_add_norm", "-"), ("_add_norm", "-"))
+        [kernel, str(number), matrix]
+        for number, operator in operators.items()
+        for kernel, matrix in [("_attend", operator)] * 5 + [("_add_norm", "-")] * 2
     ]
-    assert done.stdout.splitlines() == expected
+    assert [line[:3] for line in found] == expected
+    assert all(int(shared) <= most[int(number)] for _, number, _, shared in found)

@@ -19,6 +19,8 @@ from pipeline.exceptions import ModelError
 
 LENGTHS = [130, 64, 17, 1]
 """Tokens of the texts: more than a kernel's block and fewer, a whole one, and the least."""
+SHORT = 2
+"""The last so many stand alone as well: attention in a batch of short texts is another kernel."""
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.005, torch.bfloat16: 0.04}
 """Largest difference to float32, of 1 and the number itself: some roundings of each type; wrong is off by about 1."""
 
@@ -63,10 +65,14 @@ def _parts(shape: Shape, dtype: torch.dtype) -> dict[str, Part]:
     gain, table = 1 + random(shape.width) / 10, random(32, shape.heads)
 
     def attention(kernels: Kernels) -> Tensor:
-        packing, (rows,) = kernels.send(Packing(LENGTHS), torch.arange(tokens))
         relative = RelativeBias(table, max(LENGTHS), 128).to(kernels.device) if shape.relative else None
-        given = kernels.keep(qkv, rounded=True)[rows]
-        return kernels.attend(given, packing, shape.heads, scale=shape.scale, bias=relative)[:tokens]
+        results = []
+        for lengths in (LENGTHS, LENGTHS[-SHORT:]):
+            packing, (rows,) = kernels.send(Packing(lengths), torch.arange(sum(lengths)))
+            given = kernels.keep(qkv, rounded=True)[rows]
+            found = kernels.attend(given, packing, shape.heads, scale=shape.scale, bias=relative)
+            results.append(found[: sum(lengths)].clone())
+        return torch.cat(results)
 
     def activation(kernels: Kernels) -> Tensor:
         product = kernels.product(weight, bias, name="up", activation="gelu" if shape.layer_norm else "relu")

@@ -13,23 +13,28 @@ from copy import copy
 import torch
 from torch import Tensor
 
+WHOLE = 128
+"""Tables are made for a multiple of so many tokens, so that kernels read them by whole blocks, without masks."""
+
 
 class RelativeBias:
     """The biases of one model, for texts of up to `longest` tokens.
 
-    `table` is float32 [heads, 2 * longest - 1]: query i and key j find theirs at i - j + longest - 1.
+    `table` is float32 [heads, 2 * longest - 1]: query i and key j find theirs at i - j + longest - 1. `exponents` is
+    the same times log2 e, for kernels that take powers of two.
     """
 
     def __init__(self, embedding: Tensor, longest: int, max_distance: int) -> None:
-        """Tabulate `embedding`, float32 [buckets, heads], over all distances."""
-        distances = torch.arange(longest - 1, -longest, -1)  # of key from query, from far behind a query's end
-        self.longest = longest
+        """Tabulate `embedding`, float32 [buckets, heads], over all distances; `longest` is rounded up."""
+        self.longest = -(-longest // WHOLE) * WHOLE
+        distances = torch.arange(self.longest - 1, -self.longest, -1)  # of key from query, from behind a query's end
         self.table = embedding[_bucket(distances, len(embedding), max_distance)].T.contiguous()
+        self.exponents = self.table / math.log(2)
 
     def to(self, device: torch.device) -> RelativeBias:
         """Return the same biases on a device."""
         moved = copy(self)
-        moved.table = self.table.to(device)
+        moved.table, moved.exponents = self.table.to(device), self.exponents.to(device)
         return moved
 
     def for_reversed_keys(self, length: int) -> Tensor:

@@ -12,8 +12,29 @@ from pipeline.encoders.packed.kernels import Norm
 from pipeline.encoders.packed.packing import Packing
 from pipeline.encoders.packed.relative import RelativeBias
 
-BLOCK = 64
-"""Queries of a program, and keys it reads at a time."""
+KEYS = 64
+"""Keys that a program of attention reads at a time."""
+WIDE_HEAD = 128
+"""From here on 64 queries are as many as registers and shared memory hold."""
+LOG2_E = 1.4426950408889634
+"""Scores and biases are scaled to be exponents of two, for which the device has an instruction."""
+
+
+def attention_sizes(head: int, longest: int) -> dict[str, int]:
+    """Return the constants of a program of attention for heads of some width and texts of up to `longest` tokens.
+
+    More queries read keys and values less often, which is what long texts would wait for: on Hopper 64 x 64 scores take
+    about 360 cycles, and keys and values from the L2 about 700. Without a bound on registers the compiler takes so many
+    that half as many programs fit; with it nothing is spilled on Hopper, and a few words outside the loop on Ampere.
+    """
+    rows = 128 if longest > KEYS and head < WIDE_HEAD else 64
+    return {
+        "ROWS": rows,
+        "KEYS": KEYS,
+        "num_warps": rows // 16,
+        "num_stages": 2,
+        "maxnreg": 128 if head < WIDE_HEAD else 255,
+    }
 
 
 def attend(
@@ -32,22 +53,22 @@ def attend(
         [tokens, width], of the dtype of `qkv`.
     """
     tokens, width = qkv.shape[0], qkv.shape[1] // 3
+    head, longest = width // heads, max(packing.lengths)
+    sizes = attention_sizes(head, longest)
     out = torch.empty((tokens, width), dtype=qkv.dtype, device=qkv.device)
-    blocks = triton.cdiv(max(packing.lengths), BLOCK)
+    blocks = triton.cdiv(longest, sizes["ROWS"])
     _attend[(len(packing.lengths) * blocks, heads)](
         qkv,
         packing.starts,
-        qkv if bias is None else bias.table,
+        qkv if bias is None else bias.exponents,
         out,
-        (width // heads) ** -0.5 if scale is None else scale,
+        (head**-0.5 if scale is None else scale) * LOG2_E,
         blocks,
         0 if bias is None else bias.longest,
         HEADS=heads,
-        HEAD=width // heads,
+        HEAD=head,
         BIASED=bias is not None,
-        BLOCK=BLOCK,
-        num_warps=4,
-        num_stages=2,
+        **sizes,
     )
     return out
 
@@ -65,45 +86,76 @@ def _attend(
     HEADS: tl.constexpr,
     HEAD: tl.constexpr,
     BIASED: tl.constexpr,
-    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
 ):
+    width: tl.constexpr = HEADS * HEAD
     text = tl.program_id(0) // blocks
     head = tl.program_id(1)
-    start = tl.load(starts + text)
-    length = tl.load(starts + text + 1) - start
-    rows = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    inside = rows < length
-    dims = tl.arange(0, HEAD)
-    # tokens times their numbers pass 32 bits in wide models
-    of_rows = (start + rows).to(tl.int64)
-    query = tl.load(qkv + of_rows[:, None] * (3 * HEADS * HEAD) + head * HEAD + dims[None, :], inside[:, None], 0.0)
+    begin = tl.load(starts + text)
+    length = tl.load(starts + text + 1) - begin
+    first_row = (tl.program_id(0) % blocks) * ROWS
+    if first_row >= length:
+        return  # the batch has longer texts
+    rows, dims = first_row + tl.arange(0, ROWS), tl.arange(0, HEAD)
+    inside = (rows < length)[:, None]
+    # tokens times their numbers pass 32 bits in a batch, in a text they do not
+    queries = qkv + begin.to(tl.int64) * (3 * width) + head * HEAD
+    query = tl.load(queries + rows[:, None] * (3 * width) + dims[None, :], inside, 0.0)
+    keys = queries + width
+    biases = table + head * (2 * longest - 1) + longest - 1 + first_row
 
-    most = tl.full([BLOCK], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK], tl.float32)
-    mixed = tl.zeros([BLOCK, HEAD], tl.float32)
-    # a block behind its text's end has no query and reads no key
-    end = tl.where((tl.program_id(0) % blocks) * BLOCK < length, length, 0)
-    for first in range(0, end, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        present = columns < length
-        keys_at = qkv + (start + columns).to(tl.int64) * (3 * HEADS * HEAD) + (HEADS + head) * HEAD
-        key = tl.load(keys_at[None, :] + dims[:, None], present[None, :], 0.0)
-        scores = tl.dot(query, key) * scale
-        if BIASED:
-            places = rows[:, None] - columns[None, :] + longest - 1
-            both = inside[:, None] & present[None, :]
-            scores += tl.load(table + head * (2 * longest - 1) + places, both, 0.0)
+    most = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    mixed = tl.zeros([ROWS, HEAD], tl.float32)
+    whole = length // KEYS * KEYS
+    for first in range(0, whole, KEYS):
+        state = (most, total, mixed)
+        most, total, mixed = _see(state, query, keys, biases, scale, first, KEYS, width, KEYS, BIASED, WHOLE=True)
+    for first in range(whole, length, KEYS):
+        state, left = (most, total, mixed), length - first
+        most, total, mixed = _see(state, query, keys, biases, scale, first, left, width, KEYS, BIASED, WHOLE=False)
+    mixed = mixed / total[:, None]
+    to = out + begin.to(tl.int64) * width + head * HEAD
+    tl.store(to + rows[:, None] * width + dims[None, :], mixed.to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def _see(
+    state,
+    query,
+    keys,
+    biases,
+    scale,
+    first,
+    left,
+    WIDTH: tl.constexpr,
+    KEYS: tl.constexpr,
+    BIASED: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    # take in the keys from `first` on, of which `left` are the text's; `WHOLE` says that all are, and needs no masks
+    most, total, mixed = state
+    places, dims = tl.arange(0, KEYS), tl.arange(0, query.shape[1])
+    present = places < left
+    keys += first * (3 * WIDTH)
+    keys_at = keys + places[None, :] * (3 * WIDTH) + dims[:, None]
+    values_at = keys + WIDTH + places[:, None] * (3 * WIDTH) + dims[None, :]
+    key = tl.load(keys_at) if WHOLE else tl.load(keys_at, present[None, :], 0.0)
+    value = tl.load(values_at) if WHOLE else tl.load(values_at, present[:, None], 0.0)
+    scores = tl.dot(query, key) * scale
+    if BIASED:
+        # in 64 bits, so that constants stay apart as offsets of the loads; the table reaches as far as whole blocks do
+        apart = tl.arange(0, query.shape[0]).to(tl.int64)[:, None] - places.to(tl.int64)[None, :]
+        scores += tl.load(biases - first + apart)
+    if not WHOLE:
         scores = tl.where(present[None, :], scores, float("-inf"))
-        peak = tl.maximum(most, tl.max(scores, 1))
-        weights = tl.exp(scores - peak[:, None])
-        shrink = tl.exp(most - peak)
-        value = tl.load(keys_at[:, None] + HEADS * HEAD + dims[None, :], present[:, None], 0.0)
-        total = total * shrink + tl.sum(weights, 1)
-        mixed = mixed * shrink[:, None] + tl.dot(weights.to(value.dtype), value)
-        most = peak
-    mixed = mixed / tl.where(total > 0, total, 1.0)[:, None]
-    to = out + of_rows[:, None] * (HEADS * HEAD) + head * HEAD + dims[None, :]
-    tl.store(to, mixed.to(out.dtype.element_ty), inside[:, None])
+    peak = tl.maximum(most, tl.max(scores, 1))
+    weights = tl.exp2(scores - peak[:, None])
+    shrink = tl.exp2(most - peak)
+    total = total * shrink + tl.sum(weights, 1)
+    mixed = tl.dot(weights.to(value.dtype), value, mixed * shrink[:, None])
+    return peak, total, mixed
 
 
 def add_norm(x: Tensor, y: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
