@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
 
-from jobs import console, interrupts
+from jobs import console, interrupts, streams
 from jobs.verbs import backfill, clean, config, doctor, jobs, plan, run, status, submit, tune, verify
 from pipeline import logs
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
@@ -74,6 +75,7 @@ app.add_typer(config.app, name="config")
 
 def main() -> NoReturn:
     """Run the command and exit with the code of the contract."""
+    streams.secure()
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -97,7 +99,8 @@ def main() -> NoReturn:
 def _fail(error: PipelineError, *, traceback: bool = False) -> int:
     if console.wants_json():
         failure = {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
-        console.write(json.dumps(failure, ensure_ascii=False))
+        with suppress(PipelineError):  # what failed first is the one to tell
+            console.write(json.dumps(failure, ensure_ascii=False))
     console.error(error, traceback=traceback)
     return error.exit_code
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from traceback import format_exc
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobs import streams
 from pipeline import logs, wording
 from pipeline.exceptions import PipelineError
 
@@ -40,7 +41,7 @@ def own_stdout() -> None:
     results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     sys.stdout.flush()
     os.dup2(2, 1)
-    _stdout.file = results
+    _stdout.file = cast("TextIO", streams.Results(results))
 
 
 def write(text: str) -> None:
