@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,23 +32,45 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 OutputUri = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or prefix that a job writes.")]
 
 
-def load(
-    path: Path | None,
-    overrides: list[str] | None,
-    uris: tuple[str | None, str | None],
-    model: str | None,
-    ds: str | None = None,
-) -> JobConfig:
-    """Build the job from a file, `--set`, the three short options and the day; `uris` are input and output.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobArguments:
+    """What a command was told of its job."""
 
-    Raises:
-        ConfigError: nothing was given, or the job is not valid.
+    file: JobFile = None
+    set_: Set = None
+    input_: Input = None
+    output: Output = None
+    model: Model = None
+    ds: Day = None
+
+    def load(self) -> JobConfig:
+        """Build the job from the file, `--set`, the three short options and the day.
+
+        Raises:
+            ConfigError: nothing was given, or the job is not valid.
+        """
+        values = {"input.uri": self.input_, "output.uri": self.output, "encoder.model": self.model}
+        if self.file is None and not self.set_ and None in values.values():
+            raise ConfigError("JOB.yaml", "give a job file, or all three of --input, --output and --model")
+        short = [f"{key}={_quoted(value)}" for key, value in values.items() if value is not None]
+        return load_job(self.file, [*(self.set_ or ()), *short], None if self.ds is None else day("--ds", self.ds))
+
+
+def of_a_job(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the arguments that make a job before its own; it takes them as one, `JobArguments`, its first.
+
+    Typer makes a command's arguments of a function's signature, and knows no groups of them.
     """
-    if path is None and not overrides and None in (*uris, model):
-        raise ConfigError("JOB.yaml", "give a job file, or all three of --input, --output and --model")
-    values = {"input.uri": uris[0], "output.uri": uris[1], "encoder.model": model}
-    short = [f"{key}={_quoted(value)}" for key, value in values.items() if value is not None]
-    return load_job(path, [*(overrides or ()), *short], None if ds is None else day("--ds", ds))
+    shared = signature(JobArguments, eval_str=True).parameters
+    _, *own = signature(verb, eval_str=True).parameters.values()
+
+    @wraps(verb)
+    def told(**given: Any) -> None:
+        verb(JobArguments(**{name: given.pop(name) for name in shared}), **given)
+
+    parameters = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in (*shared.values(), *own)]
+    told.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return told
 
 
 def day(option: str, text: str) -> date:

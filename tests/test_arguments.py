@@ -6,14 +6,13 @@ from datetime import date
 
 import pytest
 
-from jobs.arguments import day, load
+from jobs.arguments import JobArguments, day
 from pipeline.exceptions import ConfigError
-
-URIS = ("corpus/{ds}/", "vectors/{ds}/")
 
 
 def test_day_goes_where_the_options_leave_a_place_for_it():
-    job = load(None, ["name=docs-{ds}"], URIS, "hashing:8", "2026-11-24")
+    given = {"input_": "corpus/{ds}/", "output": "vectors/{ds}/", "model": "hashing:8", "ds": "2026-11-24"}
+    job = JobArguments(set_=["name=docs-{ds}"], **given).load()
     assert (job.name, job.input.uri, job.output.uri) == ("docs-2026-11-24", "corpus/2026-11-24/", "vectors/2026-11-24/")
 
 

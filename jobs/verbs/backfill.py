@@ -121,7 +121,7 @@ def _span(first: date, last: date) -> list[str]:
 
 def _refuse_shared_output(job: Path, overrides: list[str] | None, span: Sequence[str]) -> None:
     """Days that write one output would be refused from the second on; also finds what is wrong with the job itself."""
-    first, last = (arguments.load(job, overrides, (None, None), None, ds) for ds in (span[0], span[-1]))
+    first, last = (arguments.JobArguments(file=job, set_=overrides, ds=ds).load() for ds in (span[0], span[-1]))
     if first.output.uri == last.output.uri and len(span) > 1:
         raise ConfigError("output.uri", f"{first.output.uri!r} is the same for all days; put {{ds}} into it")
 

@@ -32,19 +32,12 @@ def schema(
 
 
 @app.command()
-def show(
-    job: arguments.JobFile = None,
-    set_: arguments.Set = None,
-    input_: arguments.Input = None,
-    output: arguments.Output = None,
-    model: arguments.Model = None,
-    ds: arguments.Day = None,
-    as_json: arguments.Json = False,
-) -> None:
+@arguments.of_a_job
+def show(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> None:
     """Print the job with overrides applied and every default filled in.
 
     embatch config show job.yaml --set encoder.dtype=float32
     """
-    values = arguments.load(job, set_, (input_, output), model, ds).model_dump(mode="json")
+    values = job.load().model_dump(mode="json")
     text = json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     console.write(text.rstrip())

@@ -14,15 +14,8 @@ if TYPE_CHECKING:
     from pipeline.doctor import Finding
 
 
-def doctor(
-    job: arguments.JobFile = None,
-    set_: arguments.Set = None,
-    input_: arguments.Input = None,
-    output: arguments.Output = None,
-    model: arguments.Model = None,
-    ds: arguments.Day = None,
-    as_json: arguments.Json = False,
-) -> None:
+@arguments.of_a_job
+def doctor(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> None:
     """Check versions, disks, device, input, output, clock and model. Exits with the code of the first error.
 
     Without a job only the machine, and --output where it is given, are looked at. The output gets the small object
@@ -35,12 +28,12 @@ def doctor(
         embatch doctor --output s3://embeddings/docs/ --json
     """
     console.own_stdout()
-    whole = job or set_ or input_ or model
-    config = arguments.load(job, set_, (input_, output), model, ds) if whole else None
+    whole = job.file or job.set_ or job.input_ or job.model
+    config = job.load() if whole else None
     from pipeline.doctor import diagnose  # the libraries it looks at take seconds to import
 
     findings = []
-    for found in diagnose(config, output):
+    for found in diagnose(config, job.output):
         findings.append(found)
         if not as_json:
             console.finding(found.level, found.check, found.message, found.remedy)

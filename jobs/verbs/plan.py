@@ -8,15 +8,8 @@ from jobs import arguments, console
 from pipeline.encoders.remote.batches import TYPICAL_BYTES
 
 
-def plan(
-    job: arguments.JobFile = None,
-    set_: arguments.Set = None,
-    input_: arguments.Input = None,
-    output: arguments.Output = None,
-    model: arguments.Model = None,
-    ds: arguments.Day = None,
-    as_json: arguments.Json = False,
-) -> None:
+@arguments.of_a_job
+def plan(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> None:
     """Show files, rows, units and bytes, and what is already committed. Writes nothing.
 
     embatch plan job.yaml
@@ -24,7 +17,7 @@ def plan(
     embatch plan job.yaml --json | jq .units
     """
     console.own_stdout()
-    config = arguments.load(job, set_, (input_, output), model, ds)
+    config = job.load()
     from pipeline.planning import describe_added, preview  # reads the model's and the corpus' files
 
     found = preview(config)

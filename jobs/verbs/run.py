@@ -15,13 +15,9 @@ _SUMMARY = ("units", "rows_in", "rows_ok", "rows_dead", "tokens", "truncated")
 _STAGES = {"read": "reading and tokenizing", "encode": "encoding", "commit": "committing", "start-up": "start-up"}
 
 
+@arguments.of_a_job
 def run(
-    job: arguments.JobFile = None,
-    set_: arguments.Set = None,
-    input_: arguments.Input = None,
-    output: arguments.Output = None,
-    model: arguments.Model = None,
-    ds: arguments.Day = None,
+    job: arguments.JobArguments,
     *,
     takeover: Annotated[bool, typer.Option(help="Take the output over from a run that is alive.")] = False,
     single_writer: Annotated[
@@ -42,7 +38,7 @@ def run(
         embatch run --input corpus/ --output vectors/ --model thenlper/gte-small
     """
     console.own_stdout()
-    config = arguments.load(job, set_, (input_, output), model, ds)
+    config = job.load()
     from pipeline.job import RunOptions  # reads no corpus and starts no Ray before the keys are known to be right
     from pipeline.job import run as run_job
     from pipeline.stopping import Stop

@@ -20,15 +20,11 @@ Address = Annotated[
 ]
 
 
+@arguments.of_a_job
 def submit(
-    address: Address,
-    job: arguments.JobFile = None,
-    set_: arguments.Set = None,
-    input_: arguments.Input = None,
-    output: arguments.Output = None,
-    model: arguments.Model = None,
-    ds: arguments.Day = None,
+    job: arguments.JobArguments,
     *,
+    address: Address,
     detach: Annotated[bool, typer.Option("--detach", help="Submit and return; see `embatch jobs`.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run `embatch doctor` there first; submit nothing where it finds an error.")
@@ -49,7 +45,7 @@ def submit(
         embatch submit job.yaml --address http://head:8265 --set cluster.device=cuda
     """
     console.own_stdout()
-    config = arguments.load(job, set_, (input_, output), model, ds)
+    config = job.load()
     from jobs.submission import bundle, submitting  # Ray takes a second to import
     from jobs.submission.server import JobServer
 

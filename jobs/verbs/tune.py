@@ -73,10 +73,12 @@ def tune(
 
 def _job(target: str, overrides: list[str] | None, input_: str | None, device: str, ds: str | None) -> JobConfig:
     """Build a job around the model, or read it; a tuning needs neither input nor output."""
-    device_key = [] if device == "auto" else [f"cluster.device={device}"]
+    set_ = [*(overrides or ()), *([] if device == "auto" else [f"cluster.device={device}"])]
     if target.endswith((".yaml", ".yml")):
-        return arguments.load(Path(target), [*(overrides or ()), *device_key], (input_, None), None, ds)
-    return arguments.load(None, [*(overrides or ()), *device_key], (input_ or NO_INPUT, NO_INPUT), target, ds)
+        given = arguments.JobArguments(file=Path(target), set_=set_, input_=input_, ds=ds)
+    else:
+        given = arguments.JobArguments(model=target, set_=set_, input_=input_ or NO_INPUT, output=NO_INPUT, ds=ds)
+    return given.load()
 
 
 def _first_rows(config: JobConfig, device: Device) -> tuple[PreparedTexts, Sample]:
