@@ -675,6 +675,18 @@ def test_finds_rows_appended_to_a_source(made):
     assert made.verify().findings == (said,)
 
 
+def test_finds_a_source_that_was_rewritten_in_place(pristine, tmp_path):
+    shutil.copytree(pristine.corpus, tmp_path / "corpus")
+    work = job(tmp_path / "corpus", tmp_path / "output")
+    embed(work)
+    assert verify(str(tmp_path / "output")).findings == ()
+    path = tmp_path / "corpus/a.jsonl"
+    path.write_bytes(path.read_bytes())
+    (finding,) = verify(str(tmp_path / "output")).findings
+    assert finding.startswith("source file a.jsonl: was rewritten since it was planned; vectors may be of other texts")
+    assert verify(str(tmp_path / "output"), input_uri=str(tmp_path / "corpus")).findings == ()
+
+
 def test_finds_a_source_that_is_gone(made):
     (made.corpus / "b.jsonl.gz").unlink()
     assert made.verify().findings == ("source file b.jsonl.gz: is gone",)

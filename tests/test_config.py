@@ -82,11 +82,16 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
         ("input.limit", True, "input.limit: input should be a valid integer (got True)"),
         ("input.limit", "5", "input.limit: input should be a valid integer (got '5')"),
         ("input.limit", 5.0, "input.limit: input should be a valid integer (got 5.0)"),
-        ("input.keep", "year", "input.keep: input should be a valid tuple, or input should be a valid dictionary"),
-        ("input.keep", [1], "input.keep: input should be a valid string, or input should be a valid dictionary"),
-        ("input.keep", {"year": "int8"}, "input.keep: input should be a valid tuple, or input should be 'string'"),
+        ("input.keep", "year", "input.keep: write a list, such as [a, b], or a mapping (got 'year')"),
+        ("input.keep", [1], "input.keep: input should be a valid string (got 1)"),
+        ("input.keep", {"year": "int8"}, "input.keep: input should be 'string', 'int32'"),
+        (
+            "input.text",
+            {"title": None},
+            "input.text: input should be a valid string: YAML reads braces as a mapping, so put the value in quotes",
+        ),
         ("encoder.dtype", "int8", "encoder.dtype: input should be 'auto', 'float32', 'float16' or 'bfloat16'"),
-        ("encoder.prompt", 5, "encoder.prompt: input should be a valid dictionary or instance of PromptConfig (got 5)"),
+        ("encoder.prompt", 5, "encoder.prompt: holds keys of its own, one a line (got 5)"),
         ("encoder.prompt", {}, "encoder.prompt: give exactly one of text, name, template, column (got none)"),
         (
             "encoder.prompt",
@@ -127,8 +132,8 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
             -1,
             "cluster.replicas: input should be greater than 0 (got -1)",
         ),
-        ("input", "corpus", "input: input should be a valid dictionary or instance of InputConfig (got 'corpus')"),
-        ("limits", None, "limits: input should be a valid dictionary or instance of LimitsConfig (got None)"),
+        ("input", "corpus", "input: holds keys of its own, one a line (got 'corpus')"),
+        ("limits", None, "limits: holds keys of its own, one a line (got None)"),
     ],
 )
 def test_wrong_value_is_named_by_the_path_of_its_key(path, value, message):
@@ -152,7 +157,7 @@ def test_required_keys_are_asked_for(path):
 
 @pytest.mark.parametrize("values", [[], "job", None, 5])
 def test_job_that_is_no_mapping_is_refused(values):
-    assert refusal(values).startswith("job: input should be a valid dictionary")
+    assert refusal(values).startswith("job: holds keys of its own")
 
 
 def test_key_that_is_no_text_is_refused():
@@ -311,7 +316,7 @@ def test_one_address_is_written_one_way(written, meant):
         ({**API, "api_key_file": "sk-5ecret"}, "encoder.remote.api_key_file: write the whole path of a file"),
         ({**API, "api_key_file": "/5ecret"}, "encoder.remote.api_key_file: give this or api_key_env, not both"),
         ({**API, "api_key": "sk-5ecret"}, "encoder.remote.api_key: unknown key; did you mean 'api_key_env'?"),
-        ("5ecret", "encoder.remote: input should be a valid dictionary or instance of RemoteConfig"),
+        ("5ecret", "encoder.remote: holds keys of its own, one a line"),
         (
             {**API, "max_batch_items": 2049},
             "encoder.remote.max_batch_items: input should be less than or equal to 2048",

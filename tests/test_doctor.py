@@ -174,3 +174,10 @@ def test_without_a_job_only_the_machine_is_looked_at(embatch):
     checks = {line["check"] for line in json.loads(done.stdout)["findings"]}
     assert {"python", "device", "object store"} < checks
     assert checks.isdisjoint({"input", "output", "model"})
+
+
+def test_a_folder_of_something_else_is_an_error_and_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (found,) = job.output(str(tmp_path))
+    assert (found.exit_code, "notes.txt" in found.message) == (4, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import stamina
 from samples import ROOT
 
 from pipeline import logs
@@ -116,3 +117,19 @@ def test_an_unknown_format_is_refused(embatch):
     failed = embatch("--log-format", "xml", "run", "nowhere.yaml")
     assert failed.returncode == 2
     assert "xml" in failed.stderr
+
+
+def test_another_try_is_told_with_its_reason(written):
+    logger, _, lines = written
+    logs.explain_retries()
+    logs.explain_retries()
+    stamina_logger = logging.getLogger("stamina")
+    stamina_logger.addHandler(logger.handlers[-1])
+    try:
+        for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0.0, wait_jitter=0.0):
+            with attempt:
+                if attempt.num == 1:
+                    raise OSError("no answer")
+    finally:
+        stamina_logger.removeHandler(logger.handlers[-1])
+    assert [json.loads(line)["message"] for line in lines] == ["trying again in 0.0 s after OSError('no answer')"]

@@ -46,6 +46,12 @@ class InputAudit:
         return [] if walk is None else walk.close()
 
 
+_REWRITTEN = (
+    "was rewritten since it was planned; vectors may be of other texts than it holds now (name the input by --input "
+    "where only its time changed, as in a copy)"
+)
+
+
 class _SourceWalk:
     """One source file and the parts of shards that were made from it.
 
@@ -72,6 +78,8 @@ class _SourceWalk:
             elif size != self.source.size:
                 self._fail(f"has {size} bytes, planned with {self.source.size}; its rows were not compared")
             else:
+                if files.rewritten(self.source):
+                    self._fail(_REWRITTEN)
                 self._rows = self._stack.enter_context(files.open(self.source, self._judge))
         except READ_ERRORS as error:
             self._fail(f"cannot be read: {error}")

@@ -34,7 +34,7 @@ def verify(
         output_uri: an embatch output.
         allow_partial: accept an output without a manifest, and audit the shards that are there.
         check_input: read the source files again and compare every row with them.
-        input_uri: where the input is now; where it was planned when None.
+        input_uri: where the input is now, files of new times or ETags; where it was planned, as it was, when None.
 
     Raises:
         ConfigError: no embatch output is there, or nothing at the input.
@@ -50,11 +50,15 @@ def verify(
         tally.findings.extend(manifest.findings)
         if not manifest.present and not allow_partial:
             tally.findings.add(f"the output is not complete: it has no {HEAD}")
-        files = InputFiles(input_uri or plan.requested["input"]["uri"]) if check_input else None
+        files = _input_files(plan, input_uri) if check_input else None
         missing_is_fine = allow_partial and not manifest.present
         _audit_units(store, plan, manifest.entries, files, tally, missing_is_fine=missing_is_fine)
         tally.findings.extend(_foreign(store, plan))
     return tally.report(store.uri, plan, time.monotonic() - started)
+
+
+def _input_files(plan: Plan, moved_to: str | None) -> InputFiles:
+    return InputFiles(moved_to or plan.requested["input"]["uri"], moved=moved_to is not None)
 
 
 def _load_plan(store: Store, findings: Findings) -> Plan | None:

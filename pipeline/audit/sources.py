@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, Protocol, assert_never
 
 import pyarrow as pa
@@ -69,9 +70,10 @@ class SourceRows(Protocol):
 
 
 class InputFiles:
-    """Where the input is now."""
+    """Where the input is now; `moved` where that is not where it was planned, so that times and ETags say nothing."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, moved: bool) -> None:
+        self._moved = moved
         self._fs, pattern = open_filesystem(uri)
         self._rooted = pattern.startswith("/")
         # what exists as it is written is no pattern
@@ -90,6 +92,15 @@ class InputFiles:
             return int(self._fs.info(self._absolute(path))["size"])
         except FileNotFoundError:
             return None
+
+    def rewritten(self, source: SourceFile) -> bool:
+        """Tell whether a file is surely not the one that was planned, by its ETag or time."""
+        if self._moved:
+            return False
+        info = self._fs.info(self._absolute(source.path))
+        if info.get("ETag"):
+            return bool(str(info["ETag"]).strip('"') != source.etag)
+        return "ino" in info and str(Path(info["name"]).stat().st_mtime_ns) != source.etag
 
     @contextmanager
     def open(self, source: SourceFile, judge: RowJudge) -> Iterator[SourceRows]:

@@ -30,7 +30,7 @@ def audit(path: Path, **keys: object) -> list[Judgement]:
     judge = RowJudge(build(requested_identity(parse_job(sections)), {"encoder": {"prompt": ""}}, schema, []))
     (source,) = CorpusFiles(str(path)).discover().sources
     judgements: list[Judgement] = []
-    with InputFiles(str(path)).open(source, judge) as rows:
+    with InputFiles(str(path), moved=False).open(source, judge) as rows:
         while chunk := rows.take(7).rows:
             judgements += map(judge.judge, chunk)
     return judgements

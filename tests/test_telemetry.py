@@ -1,0 +1,59 @@
+"""Rates and time left are of the work alone, and a log says when there is none yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs import listeners
+from pipeline.telemetry import Meter, Progress
+
+
+def progress(rows: int, units: int = 0) -> Progress:
+    return Progress(
+        units_done=units,
+        units_total=1,
+        rows_done=rows,
+        rows_total=100,
+        rows_dead=0,
+        tokens_done=rows * 10,
+        bytes_done=0,
+        bytes_total=10,
+        rows_per_s=5.0,
+        tokens_per_s=50.0,
+        left_seconds=None,
+    )
+
+
+def test_the_wait_for_the_first_row_is_in_no_rate():
+    meter = Meter()
+    for second in range(31):
+        assert meter.rates(float(second), 7, 70, 700) == (0.0, 0.0, 0.0)
+    assert meter.rates(32.0, 107, 1070, 700) == (50.0, 500.0, 0.0)
+    assert meter.rates(34.0, 207, 2070, 1500) == (50.0, 500.0, 200.0)
+
+
+def test_a_stall_counts_once_there_was_work():
+    meter = Meter()
+    meter.rates(0.0, 0, 0, 0)
+    meter.rates(2.0, 100, 0, 0)
+    assert meter.rates(10.0, 100, 0, 0)[0] == 10.0
+
+
+def test_a_log_says_that_replicas_start_until_a_row_is_encoded(capsys, monkeypatch):
+    monkeypatch.setattr(listeners, "LOG_LINE_SECONDS", 0.0)
+    lines = listeners.LogLines()
+    lines.planned(progress(40), lost_work_units=4)
+    lines.progressed(progress(40))
+    lines.progressed(progress(60))
+    first, *said = capsys.readouterr().err.splitlines()
+    assert first == "100 rows in 1 unit; a kill costs at most 1 unit of work"
+    assert said == [
+        "0/1 units, 40/100 rows, 0 dead letters, replicas are starting",
+        "0/1 units, 60/100 rows, 0 dead letters, 5 rows/s, 50 tokens/s, ? left",
+    ]
+
+
+@pytest.mark.parametrize(("units", "lost"), [(0, "1 unit"), (1, "0 units")])
+def test_no_more_is_lost_to_a_kill_than_is_to_do(capsys, units, lost):
+    listeners.LogLines().planned(progress(0, units), lost_work_units=4)
+    assert f"a kill costs at most {lost} of work" in capsys.readouterr().err
