@@ -75,7 +75,7 @@ def status(output_uri: str) -> OutputStatus:
         rows_done=rows_done,
         rows_planned=plan.rows,
         rows_in_flight=max(beat.get("rows_done", 0) - rows_done, 0) if alive else 0,
-        rows_dead=sum(head["dead_by_code"].values()) if head else beat.get("rows_dead", 0),
+        rows_dead=_rows_dead(head, report, beat),
         rows_per_s=seen.get("rows_per_s", 0.0),
         tokens_per_s=seen.get("tokens_per_s", 0.0),
         left_seconds=beat.get("left_seconds") if alive else None,
@@ -84,3 +84,10 @@ def status(output_uri: str) -> OutputStatus:
         owner_alive=alive,
         last_error=report["error"] if report else None,
     )
+
+
+def _rows_dead(head: dict[str, Any] | None, report: dict[str, Any] | None, beat: dict[str, Any]) -> int:
+    """Count dead letters by the best that tells: the manifest, the last run's report, a living run's heartbeat."""
+    if head is not None:
+        return sum(head["dead_by_code"].values())
+    return int(report["totals"]["rows_dead"] if report else beat.get("rows_dead", 0))

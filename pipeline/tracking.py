@@ -46,8 +46,10 @@ class Tracker:
     def progress(self) -> Progress:
         """Return where the run stands now."""
         rows, tokens = self._rows + self._rows_in_flight, self._tokens + self._tokens_in_flight
-        rows_s, tokens_s, bytes_s = self._meter.rates(time.monotonic(), rows, tokens, self._done_bytes)
-        left = self._bytes_total - self._done_bytes
+        # a unit is large beside a small job: without what is in flight, the time left would jump with each commit
+        encoded = self._done_bytes + self._rows_in_flight * self._bytes_total // max(self._rows_total, 1)
+        rows_s, tokens_s, bytes_s = self._meter.rates(time.monotonic(), rows, tokens, encoded)
+        left = max(self._bytes_total - encoded, 0)
         return Progress(
             units_done=self._units,
             units_total=self._units_total,

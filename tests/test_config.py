@@ -66,6 +66,10 @@ def test_unknown_key_is_named_with_the_nearest_one(path, message):
     assert refusal(merged(path, 1)) == message
 
 
+def test_misspelt_key_is_told_before_the_one_it_leaves_missing():
+    assert refusal({**JOB, "input": {"url": "corpus"}}) == "input.url: unknown key; did you mean 'uri'?"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -150,6 +150,10 @@ def test_malformed_override_is_refused(override):
         ("name.first=a", "name.first: 'name' is not a section"),
         ("input.keep.a=1", "input.keep.a: 'keep' is not a section"),
         ("input.limit=[", "input.limit: is not valid YAML: while parsing a flow node"),
+        (
+            "input.text={a} {b}",
+            "input.text: is not valid YAML: expected '<document start>', but found '{'\n  in line 1",
+        ),
         ("input.limit=!!python/name:os.system", "input.limit: is not valid YAML: could not determine a constructor"),
         ("input.limit={a: 1, a: 2}", "input.limit: is not valid YAML: duplicate key 'a' in line 1"),
     ],

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from jobs import listeners
+from pipeline import plan as plans
+from pipeline import tracking
+from pipeline.config import parse_job
+from pipeline.encoders import precision
 from pipeline.telemetry import Meter, Progress
 
 
@@ -57,3 +61,15 @@ def test_a_log_says_that_replicas_start_until_a_row_is_encoded(capsys, monkeypat
 def test_no_more_is_lost_to_a_kill_than_is_to_do(capsys, units, lost):
     listeners.LogLines().planned(progress(0, units), lost_work_units=4)
     assert f"a kill costs at most {lost} of work" in capsys.readouterr().err
+
+
+def test_time_left_counts_what_is_in_flight(job, monkeypatch):
+    plan = plans.make_plan(parse_job(job), precision.detect("cpu"))
+    now = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(now))
+    tracker = tracking.Tracker(plan, {})
+    assert tracker.progress().left_seconds is None
+    tracker.update(None, 100, 1000)
+    assert tracker.progress().left_seconds == pytest.approx(20.0, rel=0.01)  # 100 of 300 rows in 10 s, none committed
+    tracker.update(None, 200, 2000)
+    assert tracker.progress().left_seconds == pytest.approx(10.0, rel=0.01)

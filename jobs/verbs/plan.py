@@ -78,6 +78,6 @@ def _sample_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
             for key in ("tokens_per_core_s", "replica_tokens_per_s", "flops_per_token", "assumed_flops_per_s")
         )
         estimate = f"encoder about {encoder} tokens/s, estimated from {work}FLOPs a token at {flops}FLOP/s"
-        cores = f"about {tokenizing['cores_per_replica']:.2g} cores a replica"
+        cores = f"about {console.rounded(tokenizing['cores_per_replica'])} cores a replica"
         lines.append(("tokenizing", f"{cores} (measured {core} tokens/s a core; {estimate})"))
     return lines

@@ -65,7 +65,7 @@ def run(
 
 def _title(report: RunReport) -> str:
     trial = " (trial: input.limit is set)" if report.trial else ""
-    if not report.this_run["units"]:
+    if report.run is None:
         return f"{report.name}: already complete, nothing to do{trial}"
     return f"{report.name}: complete{trial}"
 

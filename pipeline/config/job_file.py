@@ -101,7 +101,9 @@ def _parse(where: str, text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(where, f"is not valid YAML: {error}") from None
+        said = str(error).replace('in "<unicode string>", ', "in ")
+        hint = "\n(a value that begins with a brace must stand in quotes)" if "found '{'" in said else ""
+        raise ConfigError(where, f"is not valid YAML: {said}{hint}") from None
     except (ValueError, KeyError, AttributeError) as error:
         # what PyYAML lets through for a date, number or boolean that only looks like one
         raise ConfigError(

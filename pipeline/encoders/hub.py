@@ -118,6 +118,7 @@ def _is_whole(snapshot: Path) -> bool:
 @contextmanager
 def _explained(model: str, revision: str | None) -> Iterator[None]:
     """Turn the hub client's errors into one line that says what to do."""
+    owner = "" if "/" in model else f"; hub ids name an owner, as sentence-transformers/{model}"
     try:
         yield
     except HFValidationError as error:
@@ -126,12 +127,12 @@ def _explained(model: str, revision: str | None) -> Iterator[None]:
         raise ModelError(model, "is gated: accept its terms on the hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
         reason = "is neither a folder here nor a repository on the hub (a private one needs HF_TOKEN)"
-        raise ModelError(model, reason) from error
+        raise ModelError(model, f"{reason}{owner}") from error
     except RevisionNotFoundError as error:
         raise ModelError(model, f"has no revision {revision!r} on the hub") from error
     except (TransportError, EntryNotFoundError, OSError) as error:
         first = str(error).partition("\n")[0]
         reason = f"is no folder here and {constants.ENDPOINT} does not give it: {first}"
-        raise ModelError(model, f"{reason} (HF_HUB_OFFLINE=1 takes what this node's cache holds)") from error
+        raise ModelError(model, f"{reason} (HF_HUB_OFFLINE=1 takes what this node's cache holds){owner}") from error
     except ValueError as error:
         raise ModelError(model, str(error)) from error

@@ -360,6 +360,7 @@ def test_a_repository_of_pickles_names_the_key_and_is_not_downloaded(model, hub,
         ("owner/tiny", None, {"HF_HUB_OFFLINE": "1"}, "nor whole in the hub's cache, and HF_HUB_OFFLINE is set"),
         ("owner/tiny", "no-such-branch", {}, "has no revision 'no-such-branch' on the hub"),
         ("owner/other", None, {}, "neither a folder here nor a repository on the hub"),
+        ("tiny", None, {}, "nor a repository on the hub.*; hub ids name an owner, as sentence-transformers/tiny"),
     ],
 )
 def test_a_hub_that_does_not_give_the_model_is_refused_within_seconds(

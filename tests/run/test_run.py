@@ -21,6 +21,7 @@ from pipeline.exceptions import (
     SourceChangedError,
 )
 from pipeline.job import RunOptions, run
+from pipeline.status import status
 
 pytestmark = pytest.mark.ray
 
@@ -119,6 +120,7 @@ def test_too_many_dead_letters_publish_nothing_until_the_limit_allows_it(config,
     (corpus / "broken.jsonl").write_text('{"id": 1, "text": "fine", "year": 1}\nnot json\n{"id": 2, "year": 2}\n')
     with pytest.raises(DeadRateError, match="2 of 303 rows are dead letters"):
         run(config)
+    assert status(config.output.uri).rows_dead == 2
     report = run(changed(config, limits={"max_dead_rate": 0.01}))
     assert report.complete
     assert report.this_run["units"] == 0
