@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from samples import ROOT, make_rows, write_jsonl
 
+from pipeline.encoders import precision
+
 pytest_plugins = ["store_fixtures"]
 
-if not Path("/dev/nvidia0").exists():
+if not precision.nvidia_driver():
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, by whichever test comes first
 
 

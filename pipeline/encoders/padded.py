@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.batching import token_batches
+from pipeline.encoders.feeding import Feed
 from pipeline.encoders.pretrained import load_pretrained, products
 
 
@@ -20,20 +21,18 @@ class PaddedForward:
 
     def __init__(self, spec: EncoderSpec, device: torch.device) -> None:
         self._spec, self._device = spec, device
+        self._feed = Feed(device)
         self._model = load_pretrained(spec, device)
         self._pad = self._model.config.pad_token_id or 0
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Pad, run, and drop the padding again; float32 [tokens, width]."""
-        ids = ids.to(self._device)
         padded = nn.utils.rnn.pad_sequence(list(torch.split(ids, lengths)), batch_first=True, padding_value=self._pad)
-        inside = (
-            torch.arange(padded.shape[1], device=self._device) < torch.tensor(lengths, device=self._device)[:, None]
-        )
+        inside = torch.arange(padded.shape[1]) < torch.tensor(lengths)[:, None]
+        # found on the host: counting on a device would make it wait
+        padded, mask, rows = self._feed.send(padded, inside.long(), inside.flatten().nonzero().squeeze(1))
         # without padding no mask is built, which is exact and faster; a model's own code may need one
         unpadded = min(lengths) == max(lengths) and not self._spec.remote_code
         with products(self._spec, self._device):
-            hidden: Tensor = self._model(
-                input_ids=padded, attention_mask=None if unpadded else inside.long()
-            ).last_hidden_state
-        return hidden[inside].float()
+            hidden: Tensor = self._model(input_ids=padded, attention_mask=None if unpadded else mask).last_hidden_state
+        return hidden.flatten(0, 1)[rows].float()

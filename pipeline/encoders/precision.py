@@ -15,6 +15,8 @@ CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
 _AMPERE = (8, 0)
 """The first compute capability with bfloat16, and of the flash kernels."""
+_DRIVER = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")
+"""What shows a driver: its device, which a container has whichever cards it is given, its module, and that of WSL."""
 _CPU_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _ASSUMED_FLOPS = {"cpu": {"float32": 9e10, "16 bits": 3e11}, "cuda": {"float32": 3e13, "16 bits": 2e14}}
 
@@ -37,7 +39,7 @@ def detect(requested: str) -> Device:
     Raises:
         DeviceError: cuda was asked for and there is none.
     """
-    if requested != "cpu" and _nvidia_driver():
+    if requested != "cpu" and nvidia_driver():
         import torch  # two seconds; only where a driver is loaded
 
         if torch.cuda.is_available():
@@ -46,6 +48,11 @@ def detect(requested: str) -> Device:
     if requested == "cuda":
         raise DeviceError("cuda", "no CUDA device on this node; set cluster.device: cpu")
     return Device(kind="cpu", bf16=_cpu_bf16())
+
+
+def nvidia_driver() -> bool:
+    """Whether a driver is loaded, which is known before torch is imported."""
+    return any(Path(path).exists() for path in _DRIVER)
 
 
 def device_name(kind: str) -> str:
@@ -116,10 +123,6 @@ def assumed_flops_per_s(device_kind: str, dtype: str) -> float:
     It decides how many rows a unit has and what a plan estimates, so it must never depend on the machine.
     """
     return _ASSUMED_FLOPS[device_kind]["float32" if dtype == "float32" else "16 bits"]
-
-
-def _nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
 
 
 def _cpu_bf16() -> bool:

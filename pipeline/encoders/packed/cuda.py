@@ -65,9 +65,8 @@ def flash_attend(qkv: Tensor, packing: Packing, heads: int) -> Tensor:
     """Attend by the operator below torch.nn.attention.varlen, whose own arguments change from version to version."""
     tokens, width = qkv.shape[0], qkv.shape[1] // 3
     query, key, value = qkv.view(tokens, 3, heads, width // heads).unbind(1)
-    longest = max(packing.lengths)
     attended: Tensor = torch.ops.aten._flash_attention_forward(  # noqa: SLF001
-        *(query, key, value, packing.starts, packing.starts, longest, longest),
+        *(query, key, value, packing.starts, packing.starts, packing.longest, packing.longest),
         dropout_p=0.0,
         is_causal=False,
         return_debug_mask=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 
 import torch
@@ -15,12 +15,17 @@ from torch import Tensor
 class Packing:
     """Texts end to end without padding.
 
-    `lengths` has the tokens of each, in order, on the host; `starts`, where a device needs it, each text's first token
-    and the end, int32 [texts + 1].
+    `lengths` has the tokens of each, in order, on the host, and `longest` the most of them; `starts`, where a device
+    needs it, each text's first token and the end, int32 [texts + 1].
     """
 
     lengths: list[int]
     starts: Tensor | None = None
+    longest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # once a batch, and not by each layer
+        object.__setattr__(self, "longest", max(self.lengths, default=0))
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Yield texts of equal length that stand together: first token, number of texts, tokens of each."""

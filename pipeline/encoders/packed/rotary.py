@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.batching import packed_batches
+from pipeline.encoders.feeding import Feed
 from pipeline.encoders.packed.packing import Buffers, Packing
 from pipeline.encoders.packed.products import build_product, prefers_onednn, rows_to_fill
 from pipeline.encoders.pretrained import load_pretrained, products
@@ -34,6 +35,7 @@ class PackedRotary:
 
     def __init__(self, spec: EncoderSpec, device: torch.device) -> None:
         self._spec, self._device, self._dtype = spec, device, getattr(torch, spec.dtype)
+        self._feed = Feed(device)
         AttentionInterface.register(ATTENTION, attend)
         self._model = load_pretrained(spec, device, attn_implementation=ATTENTION)
         if device.type == "cpu" and prefers_onednn(torch.backends.cpu.get_cpu_capability(), self._dtype):
@@ -46,8 +48,9 @@ class PackedRotary:
         packing, more = Packing(lengths), 0
         if self._device.type == "cpu":
             more = rows_to_fill(len(ids), self._dtype)
-        numbers = nn.functional.pad(torch.stack([ids, packing.positions()]), (0, more)).to(self._device)
-        packing = Packing(lengths, packing.host_starts().to(self._device))
+        numbers = nn.functional.pad(torch.stack([ids, packing.positions()]), (0, more))
+        starts, numbers = self._feed.send(packing.host_starts(), numbers)
+        packing = Packing(lengths, starts)
         with products(self._spec, self._device):
             hidden: Tensor = self._model(
                 input_ids=numbers[:1], position_ids=numbers[1:], attention_mask=None, packing=packing
@@ -144,7 +147,7 @@ def _flash(
 ) -> Tensor:
     """Attend by the operator below torch.nn.attention.varlen, whose own arguments change from version to version."""
     parts = (x[0].transpose(0, 1).contiguous() for x in qkv)
-    longest = max(packing.lengths)
+    longest = packing.longest
     behind = -1 if window is None else window - 1
     attended: Tensor = torch.ops.aten._flash_attention_forward(  # noqa: SLF001
         *(*parts, packing.starts, packing.starts, longest, longest),

@@ -53,10 +53,10 @@ def attend(
         [tokens, width], of the dtype of `qkv`.
     """
     tokens, width = qkv.shape[0], qkv.shape[1] // 3
-    head, longest = width // heads, max(packing.lengths)
-    sizes = attention_sizes(head, longest)
+    head = width // heads
+    sizes = attention_sizes(head, packing.longest)
     out = torch.empty((tokens, width), dtype=qkv.dtype, device=qkv.device)
-    blocks = triton.cdiv(longest, sizes["ROWS"])
+    blocks = triton.cdiv(packing.longest, sizes["ROWS"])
     _attend[(len(packing.lengths) * blocks, heads)](
         qkv,
         packing.starts,
