@@ -21,7 +21,7 @@ _SHAPES = {
 
 
 def first(job: type[Section], error: ValidationError) -> tuple[str, str]:
-    """Return the first wrong key of a job by its path, and what is wrong with it; a misspelt one before a missing one."""
+    """Return a wrong key of a job by its path, and what is wrong with it; a misspelt one before a missing one."""
     found = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     key = _key_path(job, found[0]["loc"])
     return key, _reason(job, [detail for detail in found if _key_path(job, detail["loc"]) == key])
