@@ -82,7 +82,7 @@ def main() -> NoReturn:
     logs.explain_retries()
     interrupts.on_signals(interrupts.end)
     try:
-        code = app(standalone_mode=False) or 0  # what `typer.Exit` was raised with
+        code = app(prog_name="embatch", standalone_mode=False) or 0  # what `typer.Exit` was raised with
     except typer.TyperException as error:
         reason = error.format_message().rstrip(".")  # none where the help was shown in place of it
         code = _fail(ConfigError("command line", f"{reason}; see embatch --help")) if reason else ConfigError.exit_code

@@ -14,7 +14,7 @@ from pipeline.clean import clean as remove
 def clean(
     output: arguments.OutputUri,
     *,
-    dry_run: Annotated[bool, typer.Option(help="Only list what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     as_json: arguments.Json = False,
 ) -> None:
     """Remove temporary files, plan parts and dead letters that nothing names. Never a shard.

@@ -19,14 +19,22 @@ _STAGES = {"read": "reading and tokenizing", "encode": "encoding", "commit": "co
 def run(
     job: arguments.JobArguments,
     *,
-    takeover: Annotated[bool, typer.Option(help="Take the output over from a run that is alive.")] = False,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take the output over from a run that is alive.")
+    ] = False,
     single_writer: Annotated[
-        bool, typer.Option(help="Write to a store without create-only writes; you make sure nobody else does.")
+        bool,
+        typer.Option(
+            "--single-writer", help="Write to a store without create-only writes; you make sure nobody else does."
+        ),
     ] = False,
     skip_changed: Annotated[
-        bool, typer.Option(help="Set rows of files that changed since the plan aside as dead letters.")
+        bool,
+        typer.Option("--skip-changed", help="Set rows of files that changed since the plan aside as dead letters."),
     ] = False,
-    fail_on_empty: Annotated[bool, typer.Option(help="Exit 10 when the input holds no rows.")] = False,
+    fail_on_empty: Annotated[
+        bool, typer.Option("--fail-on-empty", help="Exit 10 when the input holds no rows.")
+    ] = False,
     as_json: arguments.Json = False,
 ) -> None:
     """Embed a corpus, or what is missing of it.

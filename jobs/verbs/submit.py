@@ -33,8 +33,12 @@ def submit(
     image: Annotated[
         bool, typer.Option("--image", help="Use the embatch that the cluster's image has; else this one goes along.")
     ] = False,
-    takeover: Annotated[bool, typer.Option(help="Take the output over from a run that is alive.")] = False,
-    fail_on_empty: Annotated[bool, typer.Option(help="Exit 10 when the input holds no rows.")] = False,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take the output over from a run that is alive.")
+    ] = False,
+    fail_on_empty: Annotated[
+        bool, typer.Option("--fail-on-empty", help="Exit 10 when the input holds no rows.")
+    ] = False,
     as_json: arguments.Json = False,
 ) -> None:
     """Run a job on a Ray cluster: follow its log, and exit with its code.

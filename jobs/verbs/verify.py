@@ -14,7 +14,9 @@ from pipeline.exceptions import DamagedOutputError
 def verify(
     output: arguments.OutputUri,
     *,
-    allow_partial: Annotated[bool, typer.Option(help="Audit what is committed of an incomplete output.")] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Audit what is committed of an incomplete output.")
+    ] = False,
     input_: Annotated[
         str | None, typer.Option("--input", metavar="URI", help="Where the input is now, if it moved.")
     ] = None,
