@@ -34,7 +34,7 @@ from pipeline.config import JobConfig, parse_job
 from pipeline.encoders import precision
 from pipeline.encoders.hashing import HashingEncoder
 from pipeline.encoders.registry import spec_of
-from pipeline.exceptions import ConfigError
+from pipeline.exceptions import ConfigError, SourceReadError, TransientStorageError
 from pipeline.fingerprint import canonical_json, sha256
 from pipeline.plan import Plan, document
 from pipeline.ray_data import payload
@@ -685,6 +685,21 @@ def test_finds_a_source_that_was_rewritten_in_place(pristine, tmp_path):
     (finding,) = verify(str(tmp_path / "output")).findings
     assert finding.startswith("source file a.jsonl: was rewritten since it was planned; vectors may be of other texts")
     assert verify(str(tmp_path / "output"), input_uri=str(tmp_path / "corpus")).findings == ()
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("variable", "value", "kind"),
+    [("AWS_ACCESS_KEY_ID", None, SourceReadError), ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", TransientStorageError)],
+)
+def test_a_store_of_the_input_that_gives_nothing_is_no_damage(made, bucket, monkeypatch, variable, value, kind):
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.delenv(variable) if value is None else monkeypatch.setenv(variable, value)
+    with pytest.raises(kind, match=bucket):
+        verify(str(made.output), input_uri=f"s3://{bucket}/corpus/")
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_finds_a_source_that_is_gone(made):

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from pipeline import plan as plans
 from pipeline.audit.coding import Coding, audit_coding
@@ -15,10 +16,10 @@ from pipeline.audit.manifest import HEAD, Entry, audit_manifest
 from pipeline.audit.shards import ShardAudit, audit_shard, shard_key
 from pipeline.audit.sources import InputFiles
 from pipeline.audit.units import unit_faults
-from pipeline.exceptions import DamagedOutputError
+from pipeline.exceptions import DamagedOutputError, PipelineError
 from pipeline.fingerprint import combine_digests
 from pipeline.plan import Plan
-from pipeline.storage import Store, open_store
+from pipeline.storage import Store, client_errors, open_store
 
 READERS = 2
 SHARDS_AHEAD = 2
@@ -38,7 +39,8 @@ def verify(
 
     Raises:
         ConfigError: no embatch output is there, or nothing at the input.
-        StorageError: the output's store does not answer.
+        SourceReadError: the input's store gives no access.
+        StorageError: a store does not answer.
     """
     started = time.monotonic()
     store = open_store(output_uri)
@@ -50,15 +52,25 @@ def verify(
         tally.findings.extend(manifest.findings)
         if not manifest.present and not allow_partial:
             tally.findings.add(f"the output is not complete: it has no {HEAD}")
-        files = _input_files(plan, input_uri) if check_input else None
         missing_is_fine = allow_partial and not manifest.present
-        _audit_units(store, plan, manifest.entries, files, tally, missing_is_fine=missing_is_fine)
+        with _input_files(plan, input_uri, check_input=check_input) as files:
+            _audit_units(store, plan, manifest.entries, files, tally, missing_is_fine=missing_is_fine)
         tally.findings.extend(_foreign(store, plan))
     return tally.report(store.uri, plan, time.monotonic() - started)
 
 
-def _input_files(plan: Plan, moved_to: str | None) -> InputFiles:
-    return InputFiles(moved_to or plan.requested["input"]["uri"], moved=moved_to is not None)
+@contextmanager
+def _input_files(plan: Plan, moved_to: str | None, *, check_input: bool) -> Iterator[InputFiles | None]:
+    """Give access to the input; a store that refuses it or does not answer is no fault of the output."""
+    uri = moved_to or plan.requested["input"]["uri"]
+    try:
+        yield InputFiles(uri, moved=moved_to is not None) if check_input else None
+    except PipelineError:
+        raise
+    except client_errors(uri) as error:
+        from pipeline.storage.failures import source_failure
+
+        raise source_failure(uri, error) from error
 
 
 def _load_plan(store: Store, findings: Findings) -> Plan | None:

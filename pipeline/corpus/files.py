@@ -21,7 +21,7 @@ from pipeline.exceptions import (
     TransientStorageError,
 )
 from pipeline.records import Format, SourceFile
-from pipeline.storage import open_filesystem, split_uri
+from pipeline.storage import client_errors, open_filesystem, split_uri
 from pipeline.storage.base import may_hold
 from pipeline.wording import counted
 
@@ -58,7 +58,6 @@ class CorpusFiles:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._fs, self._pattern = open_filesystem(uri)
-        self._is_local = split_uri(uri)[0] == "file"
 
     @cached_property
     def _base(self) -> str:
@@ -129,7 +128,7 @@ class CorpusFiles:
             return _pin_of(self._fs.info(self._absolute(path)))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except self._client_errors as error:
+        except client_errors(self.uri) as error:
             raise self._failure(path, error) from error
 
     @contextlib.contextmanager
@@ -145,7 +144,7 @@ class CorpusFiles:
                 pinned = PinnedFile(self, source, file)
                 pinned.check()
                 yield pinned
-        except self._client_errors as error:
+        except client_errors(self.uri) as error:
             failure = self._failure(source.path, error)
             raise self.blame(source, failure.reason) if isinstance(failure, SourceReadError) else failure from error
 
@@ -167,7 +166,7 @@ class CorpusFiles:
             return {}
         except ValueError as error:  # a pattern that is none, an endpoint that is no URL
             raise ConfigError("input.uri", f"{self.uri!r}: {error}") from None
-        except self._client_errors as error:
+        except client_errors(self.uri) as error:
             if self._is_local:
                 raise SourceReadError(self.uri, f"it cannot be listed: {error}") from error
             raise self._failure(self.uri, error) from error
@@ -180,21 +179,10 @@ class CorpusFiles:
         links = {path: info for path, info in found if info["islink"] and may_hold(path, self._pattern)}
         return {path: info for path, info in links.items() if os.path.isdir(path)}  # noqa: PTH112
 
-    @property
-    def _client_errors(self) -> tuple[type[Exception], ...]:
-        if self._is_local:
-            return (OSError,)
-        from pipeline.storage.failures import client_errors  # boto takes 0.3 s to import
-
-        return client_errors(self.uri)
-
     def _failure(self, path: str, error: Exception) -> SourceReadError | TransientStorageError:
-        """Say what a store or disk did: what may pass is worth another try, anything else is the input's fault."""
-        from pipeline.storage.failures import may_pass, mendable
+        from pipeline.storage.failures import source_failure
 
-        if may_pass(error):
-            return TransientStorageError(path, f"{type(error).__name__}: {error}")
-        return SourceReadError(path, mendable(error) or str(error))
+        return source_failure(path, error)
 
     def _why_nothing(self, ignored: int, hidden: int) -> str:
         if ignored:
@@ -210,13 +198,13 @@ class CorpusFiles:
         return "the folder holds no files" if self._fs.exists(self._pattern) else "no such file or folder"
 
     def _has_no_bucket(self) -> bool:
-        if self._is_local:
+        if split_uri(self.uri)[0] == "file":
             return False
         from pipeline.storage.failures import error_code
 
         try:
             self._fs.info(self._base)
-        except self._client_errors as error:
+        except client_errors(self.uri) as error:
             return error_code(error)[0] == "NoSuchBucket"
         return False
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.exceptions import ConfigError
-from pipeline.storage.base import Store, StoredObject, open_filesystem, split_uri
+from pipeline.storage.base import Store, StoredObject, client_errors, open_filesystem, split_uri
 from pipeline.storage.local import LocalStore
 
-__all__ = ["Store", "StoredObject", "open_filesystem", "open_store", "split_uri"]
+__all__ = ["Store", "StoredObject", "client_errors", "open_filesystem", "open_store", "split_uri"]
 
 
 def open_store(uri: str) -> Store:

@@ -116,6 +116,16 @@ def _raise(error: OSError) -> None:
         raise error
 
 
+def client_errors(uri: str) -> tuple[type[Exception], ...]:
+    """Return what the filesystem behind a URI may raise when its store fails: clients have errors of their own."""
+    protocol = split_uri(uri)[0]
+    if protocol == "file":
+        return (OSError,)
+    from pipeline.storage import failures  # boto takes 0.3 s to import
+
+    return (*failures.CLIENT_ERRORS, failures.hub_errors()[0]) if protocol == "hf" else failures.CLIENT_ERRORS
+
+
 def open_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     """Open the fsspec filesystem behind a URI with listing caches off, and the path on it.
 

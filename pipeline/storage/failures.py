@@ -19,7 +19,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from pipeline.storage.base import split_uri
+from pipeline.exceptions import SourceReadError, TransientStorageError
 
 CLIENT_ERRORS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError, asyncio.TimeoutError)
 _NO_ANSWER = (
@@ -28,14 +28,7 @@ _NO_ANSWER = (
 )
 
 
-def client_errors(uri: str) -> tuple[type[Exception], ...]:
-    """Return what reading from a URI may raise when its store fails."""
-    if split_uri(uri)[0] != "hf":
-        return CLIENT_ERRORS
-    return *CLIENT_ERRORS, _hub_errors()[0]
-
-
-def _hub_errors() -> tuple[type[Exception], type[Exception]]:
+def hub_errors() -> tuple[type[Exception], type[Exception]]:
     """Return the root of what the hub's client raises, and of it what is an answer."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.errors import HTTPError as HubError  # type: ignore[attr-defined] # httpx's, or its heir's
@@ -74,4 +67,11 @@ def may_pass(error: BaseException) -> bool:
         return True
     if not type(error).__module__.startswith(("httpx", "huggingface_hub")):
         return False
-    return not isinstance(error, _hub_errors()[1])
+    return not isinstance(error, hub_errors()[1])
+
+
+def source_failure(path: str, error: BaseException) -> SourceReadError | TransientStorageError:
+    """Return the error of an input that cannot be read: what may pass is worth another try, anything else is not."""
+    if may_pass(error):
+        return TransientStorageError(path, f"{type(error).__name__}: {error}")
+    return SourceReadError(path, mendable(error) or str(error))
