@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.config import JobConfig
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
+from pipeline.corpus.columns import ColumnCheck
 from pipeline.corpus.reader import CutLimits
 from pipeline.corpus.rows import Collector
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Preparer
@@ -41,7 +42,8 @@ def prepare_first(
     """Read and tokenize the first rows of the first files; None where they hold no usable row.
 
     Raises:
-        SourceError: a file cannot be read.
+        SourceError: a file cannot be read, or lacks a column.
+        ConfigError: its first lines have none of the named columns.
     """
     documents = _first_documents(config, sources, rows)
     if not documents.texts:
@@ -65,7 +67,8 @@ def assumed_tokens_per_s(spec: EncoderSpec, device: str) -> float:
 
 def _first_documents(config: JobConfig, sources: list[SourceFile], rows: int) -> Documents:
     files = CorpusFiles(config.input.uri)
-    collect = Collector(RowRule(config.input, config.encoder.prompt), {})
+    rule = RowRule(config.input, config.encoder.prompt)
+    collect, check = Collector(rule, {}), ColumnCheck(config.input, rule)
     wanted = min(rows, config.input.limit or rows)
     size = SIZE_BYTES * max(rows // ROWS, 1)
     for source in sources[:FILES]:
@@ -73,7 +76,9 @@ def _first_documents(config: JobConfig, sources: list[SourceFile], rows: int) ->
         if left <= 0:
             break
         reader = READERS[source.format]
-        first = reader.inspect(files, source, CutLimits(rows=left, size_bytes=size, total_rows=left)).slices[0]
+        inspected = reader.inspect(files, source, CutLimits(rows=left, size_bytes=size, total_rows=left))
+        check.add(source, inspected.columns)
+        first = inspected.slices[0]
         for _ in reader.read(files, iter([first]), collect):
             size = max(size - first.size_bytes, 1)
     return collect.take()

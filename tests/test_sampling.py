@@ -9,6 +9,7 @@ from jobs.console import rounded
 from pipeline.config import parse_job
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import precision, registry
+from pipeline.exceptions import ConfigError
 from pipeline.plan import make_plan
 from pipeline.planning import preview
 from pipeline.sampling import prepare_first
@@ -101,3 +102,10 @@ def test_the_command_names_the_sample_and_its_assumptions(job, tmp_path, embatch
 )
 def test_estimates_are_written_with_three_digits(count, text):
     assert rounded(count) == text
+
+
+def test_a_column_that_is_not_there_is_told_and_not_taken_for_rows_without_text(job, tmp_path):
+    write_jsonl(tmp_path / "in/a.jsonl", [{"text": "word"}])
+    job["input"]["text"] = "txt"
+    with pytest.raises(ConfigError, match=r"input\.text: no such column .*did you mean 'text'\?"):
+        sample(job, 100)
