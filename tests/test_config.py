@@ -86,7 +86,7 @@ def test_misspelt_key_is_told_before_the_one_it_leaves_missing():
         ("input.limit", True, "input.limit: input should be a valid integer (got True)"),
         ("input.limit", "5", "input.limit: input should be a valid integer (got '5')"),
         ("input.limit", 5.0, "input.limit: input should be a valid integer (got 5.0)"),
-        ("input.keep", "year", "input.keep: write a list, such as [a, b], or a mapping (got 'year')"),
+        ("input.keep", "year", "input.keep: write a list, such as [a, b], or write a mapping (got 'year')"),
         ("input.keep", [1], "input.keep: input should be a valid string (got 1)"),
         ("input.keep", {"year": "int8"}, "input.keep: input should be 'string', 'int32'"),
         (

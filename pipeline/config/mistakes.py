@@ -14,7 +14,7 @@ from pipeline.config.section import Section
 
 _SHAPES = {
     "tuple_type": "write a list, such as [a, b]",
-    "dict_type": "a mapping",
+    "dict_type": "write a mapping",
     "model_type": "holds keys of its own, one a line",
 }
 """What pydantic calls by Python's names."""

@@ -67,6 +67,8 @@ def output(uri: str) -> Iterator[Finding]:
         store = open_store(uri)
         if plans.load(store) is None:
             plans.refuse_foreign(store)
+        else:
+            store.list("_job/runs")  # a run has to list, too
         claims.require_create_only(store)
     except PipelineError as error:
         yield failure("output", error, remedy)
