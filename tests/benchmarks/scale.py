@@ -30,8 +30,8 @@ from pipeline.config import parse_job
 from pipeline.encoders.precision import Device
 from pipeline.job import RECEIPTS_A_BATCH
 from pipeline.plan import Plan, shard_key
+from pipeline.ray_data.order import describe
 from pipeline.records import Receipt
-from pipeline.report import describe
 from pipeline.storage import Store, open_store
 
 SAMPLE_SECONDS = 0.5
