@@ -1,7 +1,8 @@
-"""The commands and programs of the documentation work as printed."""
+"""The documentation names what there is, and its commands and programs work as printed."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -43,3 +44,32 @@ def test_job_file_page_is_current():
     from jobs.reference import reference
 
     assert (ROOT / "docs/job-file.md").read_text() == reference(), "run `make docs`"
+
+
+def test_published_schema_is_the_current_one():
+    from jobs.verbs.config import schema_text
+
+    assert (ROOT / "jobs/schema/job-v1.schema.json").read_text() == schema_text(), "run `make docs`"
+
+
+def test_docs_name_every_key_of_the_job_file():
+    schema = json.loads((ROOT / "jobs/schema/job-v1.schema.json").read_text())
+    text = (ROOT / "docs/job-file.md").read_text()
+    sections = {"": schema} | {
+        name: schema["$defs"][value["$ref"].rpartition("/")[2]]
+        for name, value in schema["properties"].items()
+        if "$ref" in value
+    }
+    keys = [f"{name}.{key}" if name else key for name, section in sections.items() for key in section["properties"]]
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_docs_name_every_verb_and_exit_code():
+    from jobs.cli import app
+    from pipeline.exceptions import error_classes
+
+    text = (ROOT / "docs/command-line.md").read_text()
+    verbs = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    assert [verb for verb in verbs if f"## `embatch {verb}" not in text] == []
+    codes = {0} | {kind.exit_code for kind in error_classes()}
+    assert [code for code in sorted(codes) if f"| {code} |" not in text] == []

@@ -1,9 +1,8 @@
-"""The layers hold: imports point down, heavy packages stay where they belong, docs know every key."""
+"""The layers hold: imports point down, and heavy packages stay where they belong."""
 
 from __future__ import annotations
 
 import ast
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,32 +113,3 @@ def test_public_names_are_not_hidden_by_modules():
     code += "name for name in pipeline.__all__ if isinstance(getattr(pipeline, name), type(pipeline))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == ""
-
-
-def test_published_schema_is_the_current_one():
-    from jobs.verbs.config import schema_text
-
-    assert (ROOT / "jobs/schema/job-v1.schema.json").read_text() == schema_text(), "run `make docs`"
-
-
-def test_docs_name_every_key_of_the_job_file():
-    schema = json.loads((ROOT / "jobs/schema/job-v1.schema.json").read_text())
-    text = (ROOT / "docs/job-file.md").read_text()
-    sections = {"": schema} | {
-        name: schema["$defs"][value["$ref"].rpartition("/")[2]]
-        for name, value in schema["properties"].items()
-        if "$ref" in value
-    }
-    keys = [f"{name}.{key}" if name else key for name, section in sections.items() for key in section["properties"]]
-    assert [key for key in keys if f"`{key}`" not in text] == []
-
-
-def test_docs_name_every_verb_and_exit_code():
-    from jobs.cli import app
-    from pipeline.exceptions import error_classes
-
-    text = (ROOT / "docs/command-line.md").read_text()
-    verbs = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
-    assert [verb for verb in verbs if f"## `embatch {verb}" not in text] == []
-    codes = {0} | {kind.exit_code for kind in error_classes()}
-    assert [code for code in sorted(codes) if f"| {code} |" not in text] == []
