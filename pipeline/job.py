@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import page, planning
+from pipeline import logs, page, planning
 from pipeline import plan as plans
 from pipeline.calibration import UNCODED, Calibration
 from pipeline.checkpoint import calibrations, claims, commits, completeness, manifest, receipts
@@ -57,8 +57,6 @@ class RunOptions:
     """When the command began, on `time.monotonic()`; None: with the call of `run`."""
     stop: Stop | None = None
     """What signal handlers ask to end the run; None: signals are not heard, only limits."""
-    json_logs: bool = False
-    """Whether workers log as JSON objects, as `logs.to_stderr` has this process do."""
 
 
 def run(config: JobConfig, options: RunOptions = RunOptions(), listener: Listener | None = None) -> RunReport:
@@ -175,7 +173,7 @@ class _Run:
             plan,
             threads=max(session.cpus // pool.most, 1) if session.local else 1,
             skip_changed=self._options.skip_changed,
-            log=dict(self._facts) if self._options.json_logs else None,
+            log=dict(self._facts) if logs.installed() else None,
         )
         self._replicas = pool.most
         if not session.local:

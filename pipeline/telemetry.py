@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 WINDOW_SECONDS = 60.0
@@ -37,16 +34,6 @@ class FirstBatch:
     at: float
     rows: int
     tokens: int
-
-
-def process_start() -> float:
-    """Return when this process began, on its monotonic clock; now, where the system does not tell."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    except OSError:
-        return time.monotonic()
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.monotonic() - age
 
 
 class Listener(Protocol):

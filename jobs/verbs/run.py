@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobs import arguments, console, interrupts, listeners
 from pipeline.report import RunReport
-from pipeline.telemetry import process_start
 
 _SUMMARY = ("units", "rows_in", "rows_ok", "rows_dead", "tokens", "truncated")
 _STAGES = {"read": "reading and tokenizing", "encode": "encoding", "commit": "committing", "start-up": "start-up"}
@@ -51,7 +53,7 @@ def run(
     from pipeline.job import run as run_job
     from pipeline.stopping import Stop
 
-    started = process_start()
+    started = _process_start()
     stop = Stop(config.limits, started)
     interrupts.on_signals(stop.ask)
     options = RunOptions(
@@ -61,7 +63,6 @@ def run(
         fail_on_empty=fail_on_empty,
         started=started,
         stop=stop,
-        json_logs=console.logs_json(),
     )
     if config.limits.deadline is not None:
         interrupts.after(stop.seconds_left, stop.look)
@@ -69,6 +70,16 @@ def run(
         report = run_job(config, options, listener)
     facts = {"exit_code": 0, **{key: report.totals[key] for key in _SUMMARY}}
     console.result(asdict(report), _lines(report), as_json=as_json, title=_title(report), facts=facts)
+
+
+def _process_start() -> float:
+    """Return when this process began, on its monotonic clock; now, where the system does not tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except OSError:
+        return time.monotonic()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - age
 
 
 def _title(report: RunReport) -> str:

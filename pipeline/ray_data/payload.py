@@ -33,7 +33,6 @@ _KEEP = "keep."
 class Payload:
     """One unit, ready to encode; row-aligned columns, then dead letters."""
 
-    unit: Unit
     slice_index: pa.Array
     source_row: pa.Array
     ids: pa.Array
@@ -83,7 +82,6 @@ def from_row(row: pa.Table) -> Payload:
         return {name.removeprefix(prefix): values(name) for name in names}
 
     return Payload(
-        unit=Unit.from_json(row.column("unit")[0].as_py()),
         slice_index=values("slice_index"),
         source_row=values("source_row"),
         ids=values("id"),
