@@ -29,6 +29,15 @@ Day = Annotated[
     str | None, typer.Option("--ds", metavar="DAY", help="The day that {ds} in the job stands for, as 2026-11-24.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; everything else is on stderr.")]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="The cluster's job server, such as http://head:8265.",
+    ),
+]
 OutputUri = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or prefix that a job writes.")]
 
 

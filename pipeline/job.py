@@ -22,7 +22,6 @@ from pipeline.exceptions import (
     DeadRateError,
     EmptyInputError,
     InterruptedRunError,
-    PipelineError,
     StorageError,
 )
 from pipeline.plan import Plan
@@ -30,7 +29,7 @@ from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder, make_order
 from pipeline.ray_data.pool import Pool, plan_pool
 from pipeline.ray_data.session import Session, ray_session
 from pipeline.records import Receipt
-from pipeline.report import RunReport, Timing, describe_vectors, output_totals, run_totals
+from pipeline.report import RunReport, Timing, describe_vectors, exit_code, output_totals, run_totals
 from pipeline.stopping import Stop
 from pipeline.storage import open_store
 from pipeline.telemetry import Listener, Silent
@@ -296,12 +295,3 @@ class _Run:
             parameters=self._config.model_dump(mode="json"),
             warnings=self._warnings,
         )
-
-
-def exit_code(error: BaseException | None) -> int:
-    """Map how a run ended to its exit code."""
-    if error is None:
-        return 0
-    if isinstance(error, PipelineError):
-        return error.exit_code
-    return InterruptedRunError.exit_code if isinstance(error, KeyboardInterrupt) else PipelineError.exit_code

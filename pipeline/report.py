@@ -12,6 +12,7 @@ from pipeline import token_lengths
 from pipeline.calibration import Calibration
 from pipeline.checkpoint import manifest
 from pipeline.course import Course
+from pipeline.exceptions import InterruptedRunError, PipelineError
 from pipeline.plan import Plan
 from pipeline.records import BLOCKED, STARVED, Receipt, Unit
 from pipeline.schema import bytes_a_vector
@@ -55,6 +56,15 @@ class RunReport:
     vectors: dict[str, Any] = field(default_factory=dict)
     """How they are stored, and what a calibration tells of them."""
     warnings: list[str] = field(default_factory=list)
+
+
+def exit_code(error: BaseException | None) -> int:
+    """Map how a run ended to its exit code."""
+    if error is None:
+        return 0
+    if isinstance(error, PipelineError):
+        return error.exit_code
+    return InterruptedRunError.exit_code if isinstance(error, KeyboardInterrupt) else PipelineError.exit_code
 
 
 def output_totals(receipts: Sequence[Receipt], plan: Plan | None) -> dict[str, Any]:

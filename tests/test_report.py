@@ -8,8 +8,9 @@ import pytest
 from receipts import receipt, unit
 
 from pipeline.course import Course
+from pipeline.exceptions import ModelError
 from pipeline.records import BLOCKED, STARVED
-from pipeline.report import Timing, run_totals
+from pipeline.report import Timing, exit_code, run_totals
 from pipeline.telemetry import FirstBatch
 
 
@@ -56,3 +57,11 @@ def test_a_run_that_encoded_nothing_names_no_bottleneck():
     totals = totals_of({}, Timing(started=time.monotonic()), replicas=0)
     assert totals["bottleneck"] is None
     assert totals["startup_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, 0), (ModelError("m", "is not there"), 6), (KeyboardInterrupt(), 8), (ValueError("a mistake of ours"), 1)],
+)
+def test_each_way_to_end_has_its_exit_code(error, code):
+    assert exit_code(error) == code

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from jobs import arguments, console
-from jobs.verbs.submit import Address
 
 app = typer.Typer(help="List, follow or stop the jobs of a Ray cluster.", no_args_is_help=True)
 
@@ -16,7 +15,7 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="As `embatch jobs list`
 
 
 @app.command("list")
-def list_(address: Address, as_json: arguments.Json = False) -> None:
+def list_(address: arguments.Address, as_json: arguments.Json = False) -> None:
     """Show submitted jobs, the latest last."""
     console.own_stdout()
     from jobs.submission.server import JobServer
@@ -33,7 +32,7 @@ def list_(address: Address, as_json: arguments.Json = False) -> None:
 
 @app.command()
 def logs(
-    address: Address,
+    address: arguments.Address,
     job_id: JobId,
     *,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends; exit with its code.")] = False,
@@ -53,7 +52,7 @@ def logs(
 
 
 @app.command()
-def stop(address: Address, job_id: JobId) -> None:
+def stop(address: arguments.Address, job_id: JobId) -> None:
     """Stop a job: what it committed stays, and the same `embatch submit` continues it."""
     console.own_stdout()
     from jobs.submission.server import JobServer

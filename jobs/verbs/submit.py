@@ -9,22 +9,12 @@ import typer
 
 from jobs import arguments, console
 
-Address = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        metavar="URL",
-        envvar="RAY_API_SERVER_ADDRESS",
-        help="The cluster's job server, such as http://head:8265.",
-    ),
-]
-
 
 @arguments.of_a_job
 def submit(
     job: arguments.JobArguments,
     *,
-    address: Address,
+    address: arguments.Address,
     detach: Annotated[bool, typer.Option("--detach", help="Submit and return; see `embatch jobs`.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run `embatch doctor` there first; submit nothing where it finds an error.")
