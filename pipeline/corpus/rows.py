@@ -18,6 +18,8 @@ from pipeline.exceptions import ConfigError, SourceSchemaError
 from pipeline.records import DeadCode, DeadLetter, Slice, SourceFile
 
 MAX_REASON = 200
+MAX_UNIT_BYTES = (1 << 31) - 1
+"""Of texts, ids and kept values: what a column of strings can hold. Parquet makes as much from a small dictionary."""
 
 
 class DeadRowError(Exception):
@@ -26,6 +28,10 @@ class DeadRowError(Exception):
     def __init__(self, code: DeadCode, reason: str) -> None:
         super().__init__(code, reason)
         self.code, self.reason = code, reason
+
+
+class LargeUnitError(Exception):
+    """Raised while rows are read that are too many for one unit; never leaves the read task."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -251,12 +257,13 @@ class Collector:
         self.rule = rule
         self.keep = dict(keep)
         self.documents = Documents()
-        self._slice_index = 0
+        self._slice_index = self._bytes = 0
         self._mark = (0, 0, 0)
 
     def take(self) -> Documents:
         """Hand over what was gathered and start the next unit."""
-        documents, self.documents, self._slice_index, self._mark = self.documents, Documents(), 0, (0, 0, 0)
+        documents, self.documents, self._mark = self.documents, Documents(), (0, 0, 0)
+        self._slice_index = self._bytes = 0
         return documents
 
     def next_slice(self) -> None:
@@ -283,6 +290,7 @@ class Collector:
         documents.texts.append(text)
         documents.prompts.append(prompt)
         documents.ids.append(row_id)
+        self._weigh(len(text) + len(row_id or ""))
         return True
 
     def bury(self, row: int, error: DeadRowError) -> None:
@@ -294,3 +302,9 @@ class Collector:
     def add_keep(self, table: pa.Table) -> None:
         """Add the kept columns of the rows that were added since the last call."""
         self.documents.keep.append(table)
+        self._weigh(table.nbytes)
+
+    def _weigh(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        if self._bytes > MAX_UNIT_BYTES:
+            raise LargeUnitError

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from pipeline import logs
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
-from pipeline.corpus.rows import Collector, DeadRowError
+from pipeline.corpus.rows import MAX_UNIT_BYTES, Collector, DeadRowError, LargeUnitError
 from pipeline.corpus.scripts import script_codes
 from pipeline.encoders.base import PreparedTexts, Preparer
 from pipeline.encoders.registry import build_preparer, restore, spec_of
-from pipeline.exceptions import PipelineError, SourceChangedError
+from pipeline.exceptions import ConfigError, PipelineError, SourceChangedError
 from pipeline.ray_data import payload
 from pipeline.ray_data.order import WorkOrder
 from pipeline.records import DeadCode, DeadLetter, Slice, SourceFile, Unit
@@ -74,10 +74,20 @@ class _ReadGroup:
         self._read = (piece for source, run in runs for piece in self._read_run(source, list(run)))
 
     def read(self, unit: Unit) -> Documents:
-        """Read the next unit."""
-        for _ in unit.slices:
-            next(self._read)
-            self._collect.next_slice()
+        """Read the next unit.
+
+        Raises:
+            ConfigError: it holds more than a unit can.
+        """
+        try:
+            for _ in unit.slices:
+                next(self._read)
+                self._collect.next_slice()
+        except LargeUnitError:
+            reason = f"unit {unit.number}, from {unit.slices[0]} on, holds more than {MAX_UNIT_BYTES >> 20:,} MiB"
+            raise ConfigError(
+                "output.unit_rows", f"{reason} of texts and kept values; plan fewer rows a unit"
+            ) from None
         return self._collect.take()
 
     def _read_run(self, source: SourceFile, run: list[Slice]) -> Iterator[Slice]:
