@@ -53,12 +53,17 @@ def receipts(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.
 
     Raises:
         PipelineError: the first one that a task or an actor reports.
-        InterruptedRunError: Ray gave up on a worker.
+        InterruptedRunError: Ray gave up on a worker, or one lacked memory, a disk or the like.
+        ray.exceptions.RayTaskError: a bug of ours in a worker; to try again would end in the same way.
     """
     dataset = _dataset(units, order, pool, ledger)
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             yield from _parse(block)
+    except ray.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, ray.exceptions.RayError | MemoryError | OSError):
+            raise
+        raise InterruptedRunError(f"a worker failed: {error.cause!r}") from error
     except ray.exceptions.RayError as error:
         raise InterruptedRunError(f"Ray gave up: {_first_line(error)}") from error
 
@@ -105,6 +110,7 @@ def _configure(context: DataContext) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
+    context.raise_original_map_exception = True
     context.max_consecutive_actor_init_deaths = 3
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.target_max_block_size = 1  # one block a unit: what is in flight is counted in units

@@ -66,8 +66,8 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray puts one of its own below Python's
     dataset.join()
-    for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs what it raises, twice
     with ExitStack() as stack:
         if local:
             stack.enter_context(lean.without_statistics())
