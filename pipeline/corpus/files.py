@@ -58,6 +58,7 @@ class CorpusFiles:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._fs, self._pattern = open_filesystem(uri)
+        self._is_local = split_uri(uri)[0] == "file"
 
     @cached_property
     def _base(self) -> str:
