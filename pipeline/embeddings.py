@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import plan as plans
+from pipeline import shard
 from pipeline.calibration import from_footer
 from pipeline.checkpoint import commits, manifest
-from pipeline.exceptions import InterruptedRunError
+from pipeline.exceptions import DamagedOutputError, InterruptedRunError
 from pipeline.storage import Store, open_store
 
 
@@ -29,11 +29,14 @@ def read_embeddings(
     Raises:
         ConfigError: no embatch output is there.
         InterruptedRunError: it is not complete and `allow_partial` was not given.
+        DamagedOutputError: the manifest or a shard is missing or cannot be read.
     """
     store = open_store(output_uri)
     for key in _shard_keys(store, output_uri, allow_partial=allow_partial):
-        data = pa.BufferReader(store.read(key))
-        table = pq.ParquetFile(data, page_checksum_verification=True).read(columns)
+        data = store.read(key)
+        if data is None:
+            raise DamagedOutputError(output_uri, [f"{key} is missing"])
+        table = shard.read(data, key, columns)
         yield _decoded(table) if decode and "embedding" in table.column_names else table
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,14 +89,14 @@ def build(info: ShardInfo, key: str, table: pa.Table, dead: pa.Table) -> Shard:
     return Shard(data=data, receipt=describe(key, data), dead_data=dead_data)
 
 
-def read(data: bytes, key: str) -> pa.Table:
-    """Read a shard whole, its page checksums verified.
+def read(data: bytes, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a shard, or some of its columns, its page checksums verified.
 
     Raises:
         DamagedOutputError: its bytes are not those that were written.
     """
     try:
-        return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
+        return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(columns)
     except _DECODE_ERRORS as error:
         raise DamagedOutputError(key, [f"not readable as Parquet: {error}"]) from error
 

@@ -14,6 +14,7 @@ from test_audit import job as hashing_job
 from pipeline.audit import verify
 from pipeline.clean import clean
 from pipeline.config import JobConfig, parse_job
+from pipeline.embeddings import read_embeddings
 from pipeline.exceptions import DamagedOutputError, EmptyInputError
 from pipeline.job import RunOptions, run
 
@@ -66,6 +67,10 @@ def add_a_unit_that_is_not_planned(made: Made) -> None:
     shutil.copy(made.shard(0), made.shard(77))
 
 
+def forget_a_plan(made: Made) -> None:
+    made.shard(1).write_bytes(made.shard(1).read_bytes().replace(b"embatch.plan_id", b"embatch.plan-id"))
+
+
 def damage_the_claim(made: Made) -> None:
     (made.output / "_job/runs").mkdir()
     (made.output / "_job/runs/000001.json").write_bytes(b"")
@@ -100,6 +105,7 @@ def take_the_entries_of_a_trial(made: Made) -> None:
         (copy_a_shard_over_another, r"part-00000001-\w+\.parquet holds unit 0"),
         (add_a_shard_of_something_else, r"part-00000000-0123456789ab\.parquet is not a shard of this plan"),
         (add_a_unit_that_is_not_planned, r"(part-00000077-\w+\.parquet is not a shard of this plan|holds unit 0)"),
+        (forget_a_plan, r"part-00000001-\w+\.parquet does not say of which plan it is"),
         (damage_the_claim, r"_job/runs/000001\.json is not a claim"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -159,3 +165,13 @@ def test_a_complete_output_without_rows_fails_when_asked(tmp_path):
     assert run(config).complete
     with pytest.raises(EmptyInputError):
         run(config, RunOptions(fail_on_empty=True))
+
+
+def test_a_shard_that_is_gone_or_cannot_be_read_is_damage_to_readers(made):
+    data = made.shard(1).read_bytes()
+    made.shard(1).write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedOutputError, match=r"(?s)part-00000001.*not readable as Parquet"):
+        list(read_embeddings(str(made.output)))
+    made.shard(1).unlink()
+    with pytest.raises(DamagedOutputError, match=r"part-00000001-\w+\.parquet is missing"):
+        list(read_embeddings(str(made.output)))

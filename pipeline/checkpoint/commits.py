@@ -61,7 +61,9 @@ def read_receipt(store: Store, key: str, plan_id: str) -> Receipt | None:
     data = store.read(key)
     if data is None:
         return None
-    found = shard.footer(data, key)["plan_id"]
+    found = shard.footer(data, key).get("plan_id")
+    if found is None:
+        raise DamagedOutputError(store.uri, [f"{key} does not say of which plan it is"])
     if found != plan_id:
         raise PlanChangedError(store.uri, [f"{key}: plan {plan_id} -> {found}"])
     receipt = shard.describe(key, data)
