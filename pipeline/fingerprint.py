@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-ENCODING_VERSION = 2
+ENCODING_VERSION = 3
 """Raised by hand when our own code changes vectors for the same identity."""
 
 

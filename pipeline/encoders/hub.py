@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,8 +34,17 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def resolve(model: str, revision: str | None, *, pickles: bool, code: bool = False) -> Path:
+def resolve(
+    model: str,
+    revision: str | None,
+    *,
+    pickles: bool,
+    code: bool = False,
+    check: Callable[[Path], object] | None = None,
+) -> Path:
     """Pin a revision to its commit and bring what is missing of its files to this node, with `code` its code too.
+
+    `check` sees the folder before any weights come, and raises where they need not.
 
     Returns:
         The snapshot folder in the hub's cache, which has the commit for its name.
@@ -50,11 +59,14 @@ def resolve(model: str, revision: str | None, *, pickles: bool, code: bool = Fal
         if present is not None and (constants.HF_HUB_OFFLINE or whole):
             return present
         commit, names = _ask(model, revision)
-        if layout.CONFIG not in names:
-            raise ModelError(model, f"its repository holds no {layout.CONFIG}")
         modules = _download(model, layout.MODULES, commit).read_bytes() if layout.MODULES in names else None
+        layout.refuse_foreign(names, modules)
         wanted = layout.files_that_count(names, layout.module_folders(modules), pickles=pickles, code=code)
-        snapshot = _download_all(model, commit, wanted)
+        weights = list(filter(layout.is_weights, wanted))
+        snapshot = _download_all(model, commit, [name for name in wanted if name not in weights])
+        if check is not None:
+            check(snapshot)
+        _download_each(model, commit, weights)
         if not is_commit(revision):
             # so that the cache remembers, for HF_HUB_OFFLINE, which commit the name means
             _download(model, layout.CONFIG, revision)
@@ -84,8 +96,11 @@ def _ask(model: str, revision: str | None) -> tuple[str, list[str]]:
 
 
 def _download_all(model: str, commit: str, names: list[str]) -> Path:
-    folders = {name: _download(model, name, commit).parent for name in names}
-    return folders[layout.CONFIG]
+    return _download_each(model, commit, names)[layout.CONFIG].parent
+
+
+def _download_each(model: str, commit: str, names: list[str]) -> dict[str, Path]:
+    return {name: _download(model, name, commit) for name in names}
 
 
 def _download(model: str, name: str, revision: str | None) -> Path:

@@ -17,6 +17,10 @@ CONFIG = "config.json"
 MODULES = "modules.json"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
+ADAPTER = "adapter_config.json"
+TOKENIZER = "tokenizer.json"
+VOCABULARY = "vocab.txt"
+"""What older repositories have of BERT's tokenizer; it counts where there is no tokenizer.json."""
 _SAFETENSORS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _PICKLE = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin")
 
@@ -35,6 +39,36 @@ def module_folders(modules: bytes | None) -> list[str]:
         if path.parts and path.as_posix() not in folders:
             folders.append(path.as_posix())
     return folders
+
+
+def refuse_foreign(names: Collection[str], modules: bytes | None) -> None:
+    """Refuse what is no transformer with its configuration, by what is there.
+
+    Raises:
+        ValueError: saying what is there instead, and what to do.
+    """
+    if ADAPTER in names:
+        # transformers would load the model it adapts and add it; its weights alone are another model's
+        reason = "merge them (PEFT's merge_and_unload), save the whole model and name that folder"
+        raise ValueError(f"it holds an adapter ({ADAPTER}) to another model's weights; {reason}")
+    if CONFIG in names:
+        return
+    found = _modules(modules) if modules is not None else []
+    if found:
+        kind = str(found[0].get("type")).rpartition(".")[2]
+        reason = f"its first module is {kind} in {found[0]['path']!r}"
+        raise ValueError(f"no {CONFIG} in its root: {reason}; embatch runs a Transformer in the folder itself")
+    raise ValueError(f"it holds no {CONFIG}")
+
+
+def is_weights(name: str) -> bool:
+    """Tell weights from the small files that say what they are."""
+    return name.endswith((".safetensors", ".bin"))
+
+
+def is_read_by_tokenizers(name: str) -> bool:
+    """Tell the files that the preparing half goes by."""
+    return name.endswith(".json") or name == VOCABULARY
 
 
 def _modules(content: bytes) -> list[dict[str, str]]:
@@ -59,6 +93,8 @@ def files_that_count(
     """
     inside = {folder: [name for name in names if _parent(name) == folder] for folder in folders}
     chosen = [name for found in inside.values() for name in found if _is_plain(PurePosixPath(name).name)]
+    if VOCABULARY in names and TOKENIZER not in names:
+        chosen.append(VOCABULARY)
     lone = lone_pickles(names, inside)
     if lone and not pickles:
         reason = "can run code; encoder.convert_pickle: true converts them"

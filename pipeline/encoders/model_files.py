@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,8 +79,9 @@ class ModelFolder:
         if weights:
             found = self.hashes()
         else:
-            expected = {name: digest for name, digest in expected.items() if name.endswith(".json")}
-            found = {name: pickled.sha256_of(self.path / name) for name in self.names() if name.endswith(".json")}
+            expected = {name: digest for name, digest in expected.items() if layout.is_read_by_tokenizers(name)}
+            read = filter(layout.is_read_by_tokenizers, self.names())
+            found = {name: pickled.sha256_of(self.path / name) for name in read}
         wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         if wrong:
             raise ModelChangedError(self.model, str(self.path), wrong)
@@ -97,8 +99,17 @@ class ModelFolder:
         return [path.relative_to(self.path).as_posix() for path in inside]
 
 
-def locate(model: str, revision: str | None, *, convert_pickle: bool = False, remote_code: bool = False) -> ModelFolder:
+def locate(
+    model: str,
+    revision: str | None,
+    *,
+    convert_pickle: bool = False,
+    remote_code: bool = False,
+    check: Callable[[Path], object] | None = None,
+) -> ModelFolder:
     """Find a packaged model, a folder, a model behind a URI or one of the hub, and bring it to this node.
+
+    Before any weights are brought, `check` sees the folder with all else in it, and raises where they need not be.
 
     Raises:
         ConfigError: `revision` is given where there are none, or is no commit where pickles are to be converted or
@@ -113,7 +124,7 @@ def locate(model: str, revision: str | None, *, convert_pickle: bool = False, re
             if asked and not hub.is_commit(revision):
                 reason = f"encoder.{key} takes hub models by a full commit, of 40 digits, only"
                 raise ConfigError("encoder.revision", reason)
-        path = hub.resolve(model, revision, pickles=convert_pickle, code=remote_code)
+        path = hub.resolve(model, revision, pickles=convert_pickle, code=remote_code, check=check)
         found = ModelFolder(model=model, path=path, revision=path.name, code=remote_code)
         return _loadable(found, convert_pickle=convert_pickle)
     if remote_code:
@@ -122,7 +133,7 @@ def locate(model: str, revision: str | None, *, convert_pickle: bool = False, re
     if revision is not None:
         raise ConfigError("encoder.revision", f"only models of the hub have revisions, and {model!r} is not one")
     if here is None:
-        here = _copied(model, pickles=convert_pickle, planned=None)
+        here = _copied(model, pickles=convert_pickle, planned=None, check=check)
     return _loadable(here, convert_pickle=convert_pickle)
 
 
@@ -182,17 +193,23 @@ def _packaged(model: str) -> ModelFolder:
     return folder
 
 
-def _copied(model: str, *, pickles: bool, planned: str | None) -> ModelFolder:
+def _copied(
+    model: str, *, pickles: bool, planned: str | None, check: Callable[[Path], object] | None = None
+) -> ModelFolder:
     from pipeline.encoders import uri_folder  # boto takes 0.3 s to import
 
-    path, digest = uri_folder.copy_here(model, pickles=pickles, planned=planned)
+    path, digest = uri_folder.copy_here(model, pickles=pickles, planned=planned, check=check)
     return ModelFolder(model=model, path=path, revision=digest)
 
 
 def _loadable(folder: ModelFolder, *, convert_pickle: bool) -> ModelFolder:
     """Convert pickles where that was asked for; refuse a folder whose weights cannot be loaded."""
-    if not (folder.path / layout.CONFIG).is_file():
-        raise ModelError(folder.model, f"no {layout.CONFIG} in {str(folder.path)!r}")
+    modules = folder.path / layout.MODULES
+    try:
+        here = [path.name for path in folder.path.iterdir()]
+        layout.refuse_foreign(here, modules.read_bytes() if modules.is_file() else None)
+    except ValueError as error:
+        raise ModelError(folder.model, f"{error} ({str(folder.path)!r})") from error
     if convert_pickle:
         folder = _converted(folder)
     names = folder.names()

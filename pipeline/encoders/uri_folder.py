@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,13 +36,16 @@ class RemoteFile:
     version: str
 
 
-def copy_here(uri: str, *, pickles: bool, planned: str | None = None) -> tuple[Path, str]:
+def copy_here(
+    uri: str, *, pickles: bool, planned: str | None = None, check: Callable[[Path], object] | None = None
+) -> tuple[Path, str]:
     """Copy a model's files to this node's cache unless they are there.
 
     Args:
         uri: where the model is.
         pickles: also take weights that are published as pickles only.
         planned: the digest of the listing that a plan was made from.
+        check: sees the folder before any weights come, and raises where they need not.
 
     Returns:
         The folder on this node, and the digest.
@@ -57,7 +61,7 @@ def copy_here(uri: str, *, pickles: bool, planned: str | None = None) -> tuple[P
         digest = _digest(uri, files)
         if planned not in (None, digest):
             raise ModelError(uri, "its files changed since the plan (other sizes or ETags)")
-        return staging.stage(digest, lambda target: folder.download(files, target, pickles=pickles)), digest
+        return staging.stage(digest, lambda target: folder.download(files, target, check, pickles=pickles)), digest
     except ValueError as error:
         raise ModelError(uri, str(error)) from error
     except _CLIENT_ERRORS as error:
@@ -72,18 +76,24 @@ class _UriFolder:
     def listing(self, *, pickles: bool) -> list[RemoteFile]:
         """List the files that count: one request a folder of the model, and none below them."""
         found = self._list("")
-        if layout.CONFIG not in found:
-            raise ModelError(self._uri, f"no model there: it holds no {layout.CONFIG}" if found else "nothing is there")
+        if not found:
+            raise ModelError(self._uri, "nothing is there")
         modules = self._fs.cat_file(self._path(layout.MODULES)) if layout.MODULES in found else None
+        layout.refuse_foreign(found, modules)
         folders = layout.module_folders(modules)
         for folder in folders[1:]:
             found |= self._list(folder)
         names = layout.files_that_count(found, folders, pickles=pickles)
         return [self._describe(name, found[name]) for name in names]
 
-    def download(self, files: list[RemoteFile], target: Path, *, pickles: bool) -> None:
-        """Copy files in small pieces; the listing must be the same afterwards."""
-        for file in files:
+    def download(
+        self, files: list[RemoteFile], target: Path, check: Callable[[Path], object] | None, *, pickles: bool
+    ) -> None:
+        """Copy files in small pieces, weights last and after the check; the listing must be the same afterwards."""
+        for file in sorted(files, key=lambda file: layout.is_weights(file.name)):
+            if check is not None and layout.is_weights(file.name):
+                check(target)
+                check = None
             local = target / file.name
             local.parent.mkdir(parents=True, exist_ok=True)
             for attempt in stamina.retry_context(on=_may_pass, attempts=ATTEMPTS, timeout=None, wait_max=10.0):

@@ -230,6 +230,28 @@ def test_a_tokenizer_without_brackets_is_refused(tmp_path):
         _t5(tmp_path, brackets="query")
 
 
+@pytest.mark.parametrize("kind", ["word_piece", "word_piece_cased"])
+def test_a_vocabulary_alone_makes_the_tokenizer_of_bert(tmp_path, kind):
+    tiny_models.write_tokenizer(kind, tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    texts = [*tiny_models.texts(30), *jumble(30)]
+    whole = TextTokenizer(spec_for(tmp_path, 64)).prepare(texts)
+    vocabulary = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.get)))
+    found = TextTokenizer(spec_for(tmp_path, 64)).prepare(texts)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert found == whole
+    assert ids_of(found) == reference(texts, truncation=True, max_length=64)["input_ids"]
+
+
+def test_a_vocabulary_alone_makes_no_other_tokenizer(tmp_path):
+    (tmp_path / "vocab.txt").write_text("a\n")
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    with pytest.raises(ModelError, match=r"only vocab\.txt, of which embatch makes BERT's tokenizer and not a XLMRob"):
+        TextTokenizer(spec_for(tmp_path, 64))
+
+
 def test_a_broken_tokenizer_file_is_refused(tmp_path):
     tiny_models.write_tokenizer("byte_level", tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "roberta"}')

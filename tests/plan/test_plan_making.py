@@ -130,7 +130,7 @@ def test_signs_that_fill_no_whole_bytes_are_refused(job):
 def test_other_encoding_version_is_refused(job, monkeypatch):
     plan = plan_of(job)
     monkeypatch.setattr("pipeline.fingerprint.ENCODING_VERSION", 1000)
-    with pytest.raises(PlanChangedError, match="encoding_version: 2 -> 1000"):
+    with pytest.raises(PlanChangedError, match="encoding_version: 3 -> 1000"):
         check_unchanged(parse_job(job), plan, "out")
 
 
