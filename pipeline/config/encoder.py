@@ -50,7 +50,8 @@ class EncoderConfig(Section):
     revision: str | None = None
     """The hub revision; when absent, the current commit is pinned in the plan."""
     prompt: PromptConfig | None = None
-    """Put before each text; a bare string is its text."""
+    """Put before each text; a bare string is its text, "" none. Must be said for models trained with one (E5, Nomic,
+    INSTRUCTOR, EmbeddingGemma)."""
     prompt_pooling: Literal["auto", "include", "exclude", "instructor"] = "auto"
     """Whether pooling sees the prompt's tokens, or leaves them out, or does so by INSTRUCTOR's rule; `auto` goes by
     the model's files, then its name."""

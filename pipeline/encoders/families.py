@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.encoders import nomic
+from pipeline.encoders import gte, nomic
 from pipeline.exceptions import ModelError
 
 _SIZES = {
@@ -61,7 +61,10 @@ FAMILIES = {
     "eurobert": Family(gated=True, adopted=True, packed="rotary"),
     "qwen3": Family(gated=True, packed="rotary"),
     "bloom": Family(exact_scores=True),
+    **dict.fromkeys(gte.MODEL_TYPES, Family(gated=True, adopted=True, packed="rotary")),
 }
+_MODULES = {"new": "gte"}
+"""Where transformers keeps architectures that are published under another name than its own."""
 _UNBOUNDED = ("t5", "nomic_bert")
 """Families whose positions are not limited by what their configuration says they were trained with."""
 
@@ -114,15 +117,26 @@ def read_architecture(model: str, config: dict[str, Any], *, remote_code: bool =
 def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
     if config.get("auto_map") and not family_of(model_type).adopted:
         named = config["auto_map"]
+        if "--" in str(named):
+            reason = "in another repository, which no commit of this one pins, so that embatch never runs it"
+            raise ModelError(model, f"its config.json names code of its own ({named}) {reason}")
         reason = "runs only by encoder.trust_remote_code and a pinned commit, if you trust it with your machines"
         raise ModelError(model, f"its config.json names code of its own ({named}), which {reason}")
-    if nomic.is_published(config):
-        nomic.refuse_unfit(model, config)
+    beside = sorted(key for key in ("vision_config", "audio_config") if config.get(key))
+    if beside:
+        raise ModelError(model, f"it takes images or sound beside texts ({beside[0]}); embatch embeds texts alone")
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "of an unnamed kind")
+        reason = f"its weights are quantized ({method}), which embatch does not run; name the model they were made from"
+        raise ModelError(model, reason)
+    for form in (nomic, gte):
+        if form.is_published(config):
+            form.refuse_unfit(model, config)
     if not _in_transformers(model_type):
         raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")
     if config.get("is_encoder_decoder") and model_type != "t5":
         raise ModelError(model, f"architecture {model_type!r} is an encoder and a decoder; of these only t5 runs")
-    if config.get("position_embedding_type", "absolute") != "absolute":
+    if config.get("position_embedding_type", "absolute") != "absolute" and not gte.is_published(config):
         kind = config["position_embedding_type"]
         raise ModelError(
             model, f"positions of type {kind!r} are ignored by transformers 5, so the vectors would be wrong"
@@ -135,7 +149,9 @@ def _packs(model_type: str, config: dict[str, Any]) -> bool:
     if kind == "t5":
         return str(config.get("feed_forward_proj", "relu")) == "relu"
     if kind == "rotary":
-        return _is_plainly_rotary(config)
+        return gte.is_published(config) or _is_plainly_rotary(config)
+    if config.get("is_decoder"):
+        return False
     exact_gelu = (config.get("hidden_act") or config.get("activation") or "gelu") == "gelu"
     # MPNet's own code knows no other number of buckets
     return kind is not None and exact_gelu and config.get("relative_attention_num_buckets", 32) == 32
@@ -159,8 +175,10 @@ def _in_transformers(model_type: str) -> bool:
     found = importlib.util.find_spec("transformers")
     if found is None or not found.submodule_search_locations:
         return False
-    folder = Path(found.submodule_search_locations[0]) / "models" / model_type.replace("-", "_")
-    return any(folder.glob("modeling_*.py"))
+    name = _MODULES.get(model_type, model_type).replace("-", "_")
+    models = Path(found.submodule_search_locations[0]) / "models"
+    # the text half of a model of several kinds of input, such as gemma3_text, has no folder of its own
+    return any(any((models / folder).glob("modeling_*.py")) for folder in (name, name.removesuffix("_text")))
 
 
 def _size(config: dict[str, Any], name: str) -> int | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.feeding import Feed
+from pipeline.encoders.packed.weights import load_weights
 from pipeline.exceptions import ModelError
 
 Head = Callable[[Tensor], Tensor]
@@ -113,6 +114,10 @@ def _build_head(spec: EncoderSpec, head: dict[str, Any], device: torch.device) -
         return lambda vectors: nn.functional.normalize(vectors, dim=1)
     if head["type"] == "truncate":
         return lambda vectors: vectors[:, : head["out_features"]]
+    if head["type"] == "plain_layer_norm":
+        return lambda vectors: nn.functional.layer_norm(vectors, vectors.shape[1:])
+    if head["type"] == "pooler":
+        return _build_pooler(spec, head, device)
     if head["type"] == "layer_norm":
         module: nn.Module = nn.LayerNorm(head["dimension"])
         activation: nn.Module = nn.Identity()
@@ -126,3 +131,12 @@ def _build_head(spec: EncoderSpec, head: dict[str, Any], device: torch.device) -
     except (OSError, RuntimeError) as error:
         raise ModelError(spec.model, f"cannot load {head['path']}/model.safetensors: {error}") from error
     return nn.Sequential(module, activation).to(device).eval()
+
+
+def _build_pooler(spec: EncoderSpec, head: dict[str, Any], device: torch.device) -> Head:
+    """Load the pooler that a BERT keeps among its own weights: a linear layer and tanh."""
+    weights = load_weights(spec.model, Path(spec.folder), list(spec.files))
+    linear = nn.Linear(head["in_features"], head["out_features"])
+    names = {part: [f"{base}pooler.dense.{part}" for base in ("", "bert.", "roberta.")] for part in ("weight", "bias")}
+    linear.load_state_dict({part: weights.first(*found) for part, found in names.items()})
+    return nn.Sequential(linear, nn.Tanh()).to(device).eval()

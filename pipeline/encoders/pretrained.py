@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from pipeline.encoders import nomic, remote_code
+from pipeline.encoders import gte, nomic, remote_code
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.families import family_of
 from pipeline.exceptions import ModelError
@@ -27,6 +27,7 @@ def load_pretrained(spec: EncoderSpec, device: torch.device, **keys: Any) -> Any
         ModelError: the weights cannot be loaded, or lack a tensor.
     """
     family = family_of(spec.model_type, remote_code=spec.remote_code)
+    config = json.loads(Path(spec.folder, "config.json").read_text(encoding="utf-8"))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
@@ -39,7 +40,7 @@ def load_pretrained(spec: EncoderSpec, device: torch.device, **keys: Any) -> Any
                 trust_remote_code=spec.remote_code,
                 output_loading_info=True,
                 **({"add_pooling_layer": False} if family.pooler else {}),
-                **_translated(spec),
+                **({} if spec.remote_code else _translated(config)),
                 **keys,
             )
     except remote_code.ERRORS as error:
@@ -51,6 +52,8 @@ def load_pretrained(spec: EncoderSpec, device: torch.device, **keys: Any) -> Any
     if missing or info["mismatched_keys"]:
         wrong = missing or sorted(info["mismatched_keys"])
         raise ModelError(spec.model, f"the weights lack {len(wrong)} tensors, such as {wrong[0]}")
+    if gte.is_published(config) and not spec.remote_code:
+        model.rotary_emb.inv_freq = gte.scaled(model.rotary_emb.inv_freq, config)
     # decoders would keep every layer's keys and values for tokens that never come
     model.config.use_cache = False
     if spec.dtype == "bfloat16":
@@ -66,11 +69,12 @@ def products(spec: EncoderSpec, device: torch.device) -> AbstractContextManager[
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _translated(spec: EncoderSpec) -> dict[str, Any]:
-    config = json.loads(Path(spec.folder, "config.json").read_text(encoding="utf-8"))
-    if spec.remote_code or not nomic.is_published(config):
-        return {}
-    return {"config": transformers.NomicBertConfig(**nomic.translate(config))}
+def _translated(config: dict[str, Any]) -> dict[str, Any]:
+    if nomic.is_published(config):
+        return {"config": transformers.NomicBertConfig(**nomic.translate(config))}
+    if gte.is_published(config):
+        return {"config": transformers.GteConfig(**gte.translate(config))}
+    return {}
 
 
 def _round_products(model: nn.Module, *, apart: bool) -> None:

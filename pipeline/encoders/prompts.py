@@ -17,6 +17,46 @@ PromptPooling = Literal["include", "exclude", "instructor", "unknown"]
 _INSTRUCTOR = re.compile(r"(^|/)hkunlp/instructor-[^/]+/?$")
 
 
+_ALWAYS_PROMPTED = (
+    (
+        re.compile(r"(^|/)intfloat/(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?/?$"),
+        '"passage: " for documents, "query: " for queries',
+    ),
+    (
+        re.compile(r"(^|/)nomic-ai/(nomic-embed-text-v[^/]+|modernbert-embed-base)/?$"),
+        '"search_document: " for documents, "search_query: " for queries',
+    ),
+    (_INSTRUCTOR, 'such as "Represent the document for retrieval: "'),
+)
+"""Models whose authors ask for a prompt before every text, and whose files name none."""
+_FOR_DOCUMENTS = ("document", "passage", "corpus")
+"""Names of documents' prompts, as sentence-transformers' encode_document looks for them."""
+
+
+def require_named(model: str, prompt: PromptConfig | None) -> None:
+    """Refuse to leave a prompt open for a model that is named as one trained with one before every text.
+
+    Raises:
+        ConfigError: saying what to set.
+    """
+    for name, examples in _ALWAYS_PROMPTED:
+        if prompt is None and name.search(model):
+            reason = f'was trained with a prompt before every text ({examples}); say which, or "" for none'
+            raise ConfigError("encoder.prompt", f"{model} {reason}")
+
+
+def require_for_documents(prompt: PromptConfig | None, named: Mapping[str, str], default: str | None) -> None:
+    """Refuse to leave open whether documents get the prompt that a model's files name for them, without a default.
+
+    Raises:
+        ConfigError: saying what to set.
+    """
+    found = next((name for name in _FOR_DOCUMENTS if named.get(name)), None)
+    if prompt is None and not default and found is not None:
+        reason = f"the model's files name prompts ({', '.join(sorted(named))}) and no default; for documents, as its"
+        raise ConfigError("encoder.prompt", f'{reason} authors embed them, say {{name: {found}}}, or "" for none')
+
+
 def resolve_pooling(
     asked: Literal["auto", "include", "exclude", "instructor"],
     model: str,

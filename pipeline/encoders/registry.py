@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ from pipeline.config import EncoderConfig, RemoteConfig
 from pipeline.encoders import backends, brackets, hashing, precision, prompts
 from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
 from pipeline.encoders.model_files import locate, relocate
-from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain, require_width
+from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain, require_weights, require_width
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, ModelError
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from pipeline.encoders.transformer import Forward
 
+_NORMED_FIRST = re.compile(r"(^|/)nomic-ai/nomic-embed-text-v1\.5/?$")
+"""Trained to be truncated after a layer norm without weights, which its files do not name (its README does)."""
 WEIGHT_COPIES = 3
 """Memory a CPU replica may take, in sizes of its weights: load, run, activations."""
 
@@ -35,11 +39,29 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         return resolve_remote(config.model, config.remote, prompts.constant_prompt(config.prompt, {}, None))
     if config.model.startswith(hashing.PREFIX):
         return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None), config.truncate_dim)
-    around = brackets.resolve(config.brackets, config.model)  # before gigabytes are brought here
+    prompts.require_named(config.model, config.prompt)
+    brackets.resolve(config.brackets, config.model)
+
+    def draft(folder: Path) -> EncoderSpec:
+        return _draft(config, device, folder)
+
+    # what does not fit is refused by the small files, before gigabytes are brought here
     folder = locate(
-        config.model, config.revision, convert_pickle=config.convert_pickle, remote_code=config.trust_remote_code
+        config.model,
+        config.revision,
+        convert_pickle=config.convert_pickle,
+        remote_code=config.trust_remote_code,
+        check=draft,
     )
-    chain = read_chain(config.model, folder.path, trusted=config.trust_remote_code)
+    spec = draft(folder.path)
+    require_weights(config.model, folder.path, spec.heads)
+    return replace(spec, revision=folder.revision, files=folder.hashes())
+
+
+def _draft(config: EncoderConfig, device: Device, folder: Path) -> EncoderSpec:
+    """Decide all but what the weights' own files say, from a folder that may still lack them."""
+    chain = read_chain(config.model, folder, trusted=config.trust_remote_code)
+    prompts.require_for_documents(config.prompt, chain.prompts, chain.default_prompt_name)
     architecture = chain.architecture
     heads = _truncated(config, chain, _heads(config, chain))
     dtype = precision.resolve_dtype(config.dtype, device, architecture.model_type, remote_code=chain.remote_code)
@@ -47,9 +69,9 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     spec = EncoderSpec(
         kind="transformer",
         model=config.model,
-        revision=folder.revision,
-        folder=str(folder.path),
-        files=folder.hashes(),
+        revision=None,
+        folder=str(folder),
+        files={},
         model_type=architecture.model_type,
         dimension=output_dimension(config.model, heads, architecture.width),
         max_seq_length=_max_seq_length(config, chain),
@@ -64,7 +86,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         ),
         flops_per_token=architecture.flops_per_token,
         prompt_pooling=_prompt_pooling(config, chain, heads),
-        brackets=around,
+        brackets=brackets.resolve(config.brackets, config.model),
         remote_code=chain.remote_code,
     )
     _check_prompt(config, spec)
@@ -170,8 +192,9 @@ def _truncated(config: EncoderConfig, chain: ModuleChain, heads: list[dict[str, 
     require_width(config.truncate_dim, width)
     if kept == width:
         return heads
+    before = [{"type": "plain_layer_norm"}] if _NORMED_FIRST.search(config.model) else []
     again = [heads[-1]] if heads[-1]["type"] == "normalize" else []
-    return [*heads, {"type": "truncate", "out_features": kept}, *again]
+    return [*heads, *before, {"type": "truncate", "out_features": kept}, *again]
 
 
 def _max_seq_length(config: EncoderConfig, chain: ModuleChain) -> int:

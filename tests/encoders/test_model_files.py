@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.config import parse_job
 from pipeline.encoders import layout, registry, staging
@@ -59,11 +60,16 @@ def child(tmp_path: Path) -> Child:
     script = tmp_path / "child.py"
     script.write_text("""
 import json, sys, time
+from pipeline.config import EncoderConfig
 from pipeline.encoders.model_files import locate, relocate
+from pipeline.encoders.precision import Device
+from pipeline.encoders.registry import resolve
 from pipeline.exceptions import ModelError
 model, revision, files = json.loads(sys.argv[1])
 started = time.monotonic()
 try:
+    if files == "resolve":
+        resolve(EncoderConfig(model=model, revision=revision), Device(kind="cpu", bf16=True))
     folder = locate(model, revision) if files is None else relocate(model, revision, files)
     print(json.dumps([folder.revision, folder.hashes(), str(folder.path)]))
 except ModelError as error:
@@ -93,6 +99,18 @@ def hub() -> Iterator[Hub]:
 def test_only_configuration_tokenizer_and_safetensors_count(model):
     add_what_does_not_count(model)
     assert sorted(locate(str(model), None).hashes()) == COUNTED
+
+
+def test_the_vocabulary_of_a_bert_counts_where_there_is_no_tokenizer_file(model):
+    (model / "vocab.txt").write_text("a\n")
+    assert sorted(locate(str(model), None).hashes()) == COUNTED
+    (model / "tokenizer.json").unlink()
+    planned = locate(str(model), None).hashes()
+    assert "vocab.txt" in planned
+    relocate(str(model), None, planned, weights=False)
+    (model / "vocab.txt").write_text("b\n")
+    with pytest.raises(ModelError, match=r"not those of the plan: vocab\.txt$"):
+        relocate(str(model), None, planned, weights=False)
 
 
 def test_a_module_path_that_leaves_the_folder_is_refused(model):
@@ -245,6 +263,24 @@ def test_a_uri_is_copied_without_what_does_not_count(model):
     assert folder.hashes() == locate(str(model), None).hashes()
 
 
+def test_a_model_behind_a_uri_that_does_not_fit_is_refused_before_its_weights_are_copied(model, cpu, monkeypatch):
+    write_json(model / "config.json", {**json.loads((model / "config.json").read_text()), "model_type": "no_such"})
+    upload(model, "memory://models/unfit")
+    copied: list[str] = []
+    copy = MemoryFileSystem.get_file
+
+    def record(self: Any, path: str, *args: Any, **keys: Any) -> Any:
+        copied.append(path.rpartition("/")[2])
+        return copy(self, path, *args, **keys)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", record)
+    job = parse_job({"input": {"uri": "a"}, "encoder": {"model": "memory://models/unfit"}, "output": {"uri": "b"}})
+    with pytest.raises(ModelError, match="no_such"):
+        registry.resolve(job.encoder, cpu)
+    assert "tokenizer.json" in copied
+    assert "model.safetensors" not in copied
+
+
 def test_the_plan_of_a_uri_finds_the_copy_again_and_notices_another_model(model, tmp_path, monkeypatch):
     upload(model, "memory://models/changing")
     planned = locate("memory://models/changing", None)
@@ -350,6 +386,15 @@ def test_a_repository_of_pickles_names_the_key_and_is_not_downloaded(model, hub,
     assert re.search(r"only as pickles \(pytorch_model.bin\).*encoder.convert_pickle: true", text)
     assert exit_code == 6
     assert not [path for path in hub.requests if "resolve" in path and "modules.json" not in path]
+
+
+def test_a_repository_that_does_not_fit_is_refused_before_its_weights_are_downloaded(model, hub, child):
+    write_json(model / "config.json", {**json.loads((model / "config.json").read_text()), "model_type": "no_such"})
+    hub.commit(model)
+    text, exit_code, _ = child("owner/tiny", None, "resolve", HF_ENDPOINT=hub.url)
+    assert ("'no_such'" in text, exit_code) == (True, 6)
+    assert [path for path in hub.requests if "tokenizer.json" in path]
+    assert not [path for path in hub.requests if "safetensors" in path]
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def built(request, tmp_path_factory):
     return Built(folder=folder, texts=texts, prompt=family.prompt, vectors=vectors)
 
 
-def resolve(folder: Path | str, prompt: str | None = None, **keys: Any) -> EncoderSpec:
+def resolve(folder: Path | str, prompt: Any = None, **keys: Any) -> EncoderSpec:
     """Resolve a job's encoder on a processor with bfloat16; float32 unless told otherwise."""
     return registry.resolve(EncoderConfig(model=str(folder), prompt=prompt, **{"dtype": "float32", **keys}), CPU)
 
@@ -327,7 +327,7 @@ def test_instructor_follows_its_published_algorithm(instructor):
 def test_instructor_takes_an_instruction_per_row(instructor):
     texts = [*SHORT, "long " * 600]
     instructions = [INSTRUCTIONS[row % len(INSTRUCTIONS)] for row in range(len(texts))]
-    spec = resolve(instructor)
+    spec = resolve(instructor, {"column": "instruction"})
     ours = registry.build_encoder(spec, "cpu", 1).encode(registry.build_preparer(spec).prepare(texts, instructions))
     theirs = published_instructor(instructor, list(zip(instructions, texts, strict=True)))
     assert cosines(ours, theirs).min() >= 0.999999

@@ -156,6 +156,16 @@ def test_code_that_is_not_trusted_is_refused_by_the_name_of_the_key(tmp_path):
     assert refusal.value.exit_code == 6
 
 
+def test_code_that_transformers_has_taken_over_needs_no_trust(tmp_path):
+    from pipeline.encoders.modules import read_chain
+
+    folder = write_own(tmp_path, AutoModel="Alibaba-NLP/new-impl--modeling.NewModel")
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "model_type": "new"})
+    with pytest.raises(ConfigError, match=r"transformers has this model.*leave this key out"):
+        read_chain("owner/tiny", folder, trusted=True)
+
+
 @pytest.mark.parametrize(
     ("auto_map", "reason"),
     [

@@ -110,6 +110,17 @@ def test_a_module_of_the_models_own_code_is_refused(bert):
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}, "tokenizer_config.json"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "fill-mask"),
         ("sentence_bert_config.json", {"tokenizer_args": {"add_prefix_space": True}}, "tokenizer_args"),
+        ("sentence_bert_config.json", {"model_args": {"is_causal": False}}, "model_args.is_causal"),
+        (
+            "sentence_bert_config.json",
+            {"modality_config": {"text": {"method": "get_text_features", "method_output_name": "pooler_output"}}},
+            "get_text_features",
+        ),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "it is a SparseEncoder"),
+        ("config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized (gptq)"),
+        ("config.json", {"vision_config": {"hidden_size": 8}}, "images or sound beside texts (vision_config)"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "BertJapaneseTokenizer splits texts"),
+        ("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "a/b"}, "merge_and_unload"),
     ],
 )
 def test_a_folder_that_would_be_read_wrongly_is_refused(bert, file, values, named):
@@ -118,6 +129,60 @@ def test_a_folder_that_would_be_read_wrongly_is_refused(bert, file, values, name
     error = refusal(bert)
     assert error.exit_code == 6
     assert named in str(error)
+
+
+def test_settings_of_a_transformer_module_that_change_no_vector_are_left_alone(bert):
+    harmless = {"model_args": {"attn_implementation": "eager", "torch_dtype": "float16"}}
+    harmless |= {"tokenizer_args": {"padding_side": "left"}, "config_args": {"trust_remote_code": True}}
+    states = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    tiny_models.write_chain(bert, [MEAN], modality_config=states, **harmless)
+    assert resolve(bert).dimension == 128
+
+
+def test_a_cross_encoder_is_refused_as_one(bert):
+    edit(bert / "config.json", architectures=["BertForSequenceClassification"])
+    assert "BertForSequenceClassification, a cross-encoder or classifier" in str(refusal(bert, pooling="cls"))
+    tiny_models.write_chain(bert, [MEAN])  # what was trained from one is none
+    assert resolve(bert).dimension == 128
+
+
+@pytest.mark.parametrize(("kind", "path"), [("StaticEmbedding", "0_StaticEmbedding"), ("CLIPModel", "0_CLIPModel")])
+def test_a_chain_that_begins_with_something_else_is_refused_by_its_name(bert, kind, path):
+    (bert / "config.json").unlink()
+    module = {"idx": 0, "name": "0", "path": path, "type": f"sentence_transformers.models.{kind}"}
+    (bert / "modules.json").write_text(json.dumps([module]))
+    assert f"its first module is {kind} in '{path}'" in str(refusal(bert))
+
+
+PROMPTED = ["intfloat/e5-small-v2", "intfloat/multilingual-e5-base", "hkunlp/instructor-xl"]
+UNPROMPTED = ["intfloat/multilingual-e5-large-instruct", "intfloat/e5-mistral-7b-instruct", "BAAI/bge-small-en-v1.5"]
+
+
+@pytest.mark.parametrize(("name", "prompted"), [(name, name in PROMPTED) for name in PROMPTED + UNPROMPTED])
+def test_a_model_that_needs_a_prompt_is_refused_until_the_job_says_which(bert, tmp_path, name, prompted):
+    tiny_models.write_chain(bert, [MEAN])
+    folder = tmp_path / name
+    folder.parent.mkdir()
+    bert.rename(folder)
+    assert [resolve(folder, prompt=prompt).prompt for prompt in ("", "passage: ")] == ["", "passage: "]
+    assert resolve(folder, prompt={"column": "instruction"}).prompt == ""
+    if prompted:
+        error = refusal(folder)
+        assert (error.exit_code, "trained with a prompt before every text" in str(error)) == (2, True)
+    else:
+        assert resolve(folder).prompt == ""
+
+
+def test_a_prompt_that_the_files_name_for_documents_is_never_left_out_silently(bert):
+    tiny_models.write_chain(bert, [MEAN])
+    file = bert / "config_sentence_transformers.json"
+    edit(file, prompts={"query": "task: search result | query: ", "document": "title: none | text: "})
+    error = refusal(bert)
+    assert (error.exit_code, "say {name: document}" in str(error)) == (2, True)
+    assert resolve(bert, prompt={"name": "document"}).prompt == "title: none | text: "
+    assert resolve(bert, prompt="").prompt == ""
+    edit(file, prompts={"query": "Represent this sentence: ", "document": ""})  # queries only
+    assert resolve(bert).prompt == ""
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "config.json", "2_Dense/model.safetensors"])
@@ -137,6 +202,31 @@ def test_weights_without_a_tensor_are_refused_at_loading(bert, backend):
     with pytest.raises(ModelError, match=r"lack .*layer\.1\.output\.dense\.weight") as caught:
         registry.build_encoder(resolve(bert, backend=backend), "cpu", 1)
     assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize("backend", ["packed", "padded"])
+def test_shards_of_an_earlier_upload_are_left_alone(bert, backend):
+    tiny_models.write_chain(bert, [MEAN])
+    exact = encode(resolve(bert, dtype="float32", backend=backend), ["a text"])
+    weights = load_file(bert / "model.safetensors")
+    (bert / "model.safetensors").unlink()
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    halves = [dict(list(weights.items())[half::2]) for half in (0, 1)]
+    for name, half in zip(names, halves, strict=True):
+        save_file(half, bert / name, {"format": "pt"})
+    weight_map = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    stale = {key: torch.zeros_like(value) for key, value in weights.items()}
+    save_file(stale, bert / "model-00003-of-00003.safetensors", {"format": "pt"})
+    found = encode(resolve(bert, dtype="float32", backend=backend), ["a text"])
+    assert np.abs(found - exact).max() <= 1e-6
+
+
+def test_code_of_another_repository_is_never_promised(bert):
+    edit(bert / "config.json", auto_map={"AutoModel": "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel"})
+    error = str(refusal(bert, pooling="mean"))
+    assert "in another repository, which no commit of this one pins" in error
+    assert "trust_remote_code" not in error
 
 
 @pytest.mark.parametrize("backend", ["packed", "padded"])
@@ -351,6 +441,24 @@ def test_a_nomic_model_runs_by_transformers_and_beyond_its_trained_positions(nom
 def test_what_transformers_does_not_compute_of_nomic_is_refused(nomic, key, value):
     edit(nomic / "config.json", **{key: value})
     error = refusal(nomic, pooling="mean")
+    assert (error.exit_code, f"{key} is {value!r}" in str(error)) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("layer_norm_type", "rms_norm"),
+        ("logn_attention_scale", True),
+        ("position_embedding_type", "absolute"),
+        ("rope_scaling", {"type": "ntk", "factor": 2.0, "mixed_b": 0.6}),
+    ],
+)
+def test_what_transformers_does_not_compute_of_gte_is_refused(bert, key, value):
+    published = {"model_type": "new", "auto_map": {"AutoModel": "a/b--modeling.NewModel"}, "rope_theta": 20_000}
+    edit(bert / "config.json", **published, position_embedding_type="rope")
+    assert resolve(bert, pooling="cls").backend == "packed"
+    edit(bert / "config.json", **{key: value})
+    error = refusal(bert, pooling="cls")
     assert (error.exit_code, f"{key} is {value!r}" in str(error)) == (6, True)
 
 

@@ -75,6 +75,8 @@ FAMILIES = {
 }
 _DISTILBERT_EPSILON = 1e-12
 """Fixed in its code, not in its configuration."""
+_ROBERTA_PADDING_ID = 1
+"""What a configuration without one means."""
 _MPNET_MAX_DISTANCE = 128
 _MPNET_PADDING_ID = 1
 """Both fixed in its code."""
@@ -93,7 +95,9 @@ class PackedBert:
         self._kernels = kernels
         self._heads = config.get("num_attention_heads") or config["n_heads"]
         # RoBERTa's kin number positions from after the padding id, and skip padding ids inside a text
-        self._padding_id = config["pad_token_id"] if family_of(spec.model_type).reserved_positions else None
+        self._padding_id = (
+            config.get("pad_token_id", _ROBERTA_PADDING_ID) if family_of(spec.model_type).reserved_positions else None
+        )
         if names is MPNET:
             self._padding_id = _MPNET_PADDING_ID
         positions = weights["embeddings.position_embeddings.weight"]

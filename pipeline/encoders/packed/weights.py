@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipeline.encoders import layout
 from pipeline.exceptions import ModelError
 
 
@@ -26,6 +28,8 @@ class Weights:
         """
         if name not in self._tensors:
             raise ModelError(self._model, f"the weights lack the tensor {name}")
+        if not self._tensors[name].is_floating_point():
+            raise ModelError(self._model, f"the tensor {name} is {self._tensors[name].dtype}, so it is quantized")
         return self._tensors[name].to(torch.float32)
 
     def first(self, *names: str) -> Tensor:
@@ -57,11 +61,13 @@ def load_weights(model: str, folder: Path, files: list[str]) -> Weights:
     Raises:
         ModelError: a file cannot be read.
     """
+    shards = ["model.safetensors"]
+    if shards[0] not in files:  # an index tells its shards from those of an earlier upload
+        shards = sorted(layout.shards_of(json.loads((folder / layout.SAFETENSORS_INDEX).read_bytes())))
     tensors: dict[str, Tensor] = {}
-    for name in files:
-        if name.endswith(".safetensors") and "/" not in name:
-            try:
-                tensors |= load_file(folder / name)
-            except (OSError, SafetensorError) as error:
-                raise ModelError(model, f"cannot load {name}: {error}") from error
+    for name in shards:
+        try:
+            tensors |= load_file(folder / name)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(model, f"cannot load {name}: {error}") from error
     return Weights(model, tensors)
