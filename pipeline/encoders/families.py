@@ -56,6 +56,8 @@ FAMILIES = {
     "camembert": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
     "mpnet": Family(pooler=True, reserved_positions=2, bounded=True, packed="bert"),
     "t5": Family(transformers_class="T5EncoderModel", packed="t5"),
+    "mt5": Family(transformers_class="MT5EncoderModel"),
+    "umt5": Family(transformers_class="UMT5EncoderModel"),
     "modernbert": Family(gated=True, packed="rotary"),
     "nomic_bert": Family(gated=True, adopted=True, packed="rotary"),
     "eurobert": Family(gated=True, adopted=True, packed="rotary"),
@@ -65,7 +67,9 @@ FAMILIES = {
 }
 _MODULES = {"new": "gte"}
 """Where transformers keeps architectures that are published under another name than its own."""
-_UNBOUNDED = ("t5", "nomic_bert")
+T5_KIN = ("t5", "mt5", "umt5")
+"""Encoders and decoders whose encoder alone makes embeddings; their residual streams overflow float16."""
+_UNBOUNDED = (*T5_KIN, "nomic_bert")
 """Families whose positions are not limited by what their configuration says they were trained with."""
 
 
@@ -134,8 +138,9 @@ def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
             form.refuse_unfit(model, config)
     if not _in_transformers(model_type):
         raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")
-    if config.get("is_encoder_decoder") and model_type != "t5":
-        raise ModelError(model, f"architecture {model_type!r} is an encoder and a decoder; of these only t5 runs")
+    if config.get("is_encoder_decoder") and model_type not in T5_KIN:
+        reason = f"is an encoder and a decoder; of these only {', '.join(T5_KIN)} run, by their encoders"
+        raise ModelError(model, f"architecture {model_type!r} {reason}")
     if config.get("position_embedding_type", "absolute") != "absolute" and not gte.is_published(config):
         kind = config["position_embedding_type"]
         raise ModelError(

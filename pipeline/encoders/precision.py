@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.encoders.families import family_of
+from pipeline.encoders.families import T5_KIN, family_of
 from pipeline.exceptions import ConfigError, DeviceError, ModelError
 
 CPU_BATCH_TOKENS = 2048
@@ -100,7 +100,7 @@ def resolve_dtype(requested: str, device: Device, model_type: str, *, remote_cod
         ConfigError: float16 was asked for and the family overflows it, or would be computed wrongly.
     """
     family = family_of(model_type, remote_code=remote_code)
-    if requested == "float16" and model_type == "t5" and not remote_code:
+    if requested == "float16" and model_type in T5_KIN and not remote_code:
         raise ConfigError("encoder.dtype", "T5's residual stream overflows float16; use bfloat16, float32 or auto")
     if requested == "float16" and family.exact_scores:
         reason = f"{model_type} keeps positions in its scores, which float16 would round; use bfloat16, float32 or auto"

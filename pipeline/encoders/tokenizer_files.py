@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from pipeline.encoders import layout
 from pipeline.encoders.base import EncoderSpec
@@ -26,6 +26,7 @@ _CLASSES = {
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
     "t5": "T5Tokenizer",
+    "mt5": "T5Tokenizer",
     "nomic_bert": "BertTokenizer",
     "qwen3": "Qwen2Tokenizer",
     "gpt_neo": "GPT2Tokenizer",
@@ -47,6 +48,7 @@ _ENDED = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereToken
 """Classes that transformers 4 gave the tokens of `add_bos_token` and `add_eos_token`, whatever tokenizer.json said."""
 _OF_VOCABULARY = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
 _SPECIAL = ("unk", "sep", "pad", "cls", "mask")
+_TOKEN_KEYS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 _BY_CODE = ("BertJapaneseTokenizer", "PhobertTokenizer", "BertweetTokenizer")
 """Classes that split a text by code of their own first, which no tokenizer.json holds."""
 
@@ -64,6 +66,7 @@ def load_tokenizer(spec: EncoderSpec) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     _apply_class(tokenizer, name, config)
+    _add_named(tokenizer, config)
     if spec.lower_case:
         inner = [tokenizer.normalizer] if tokenizer.normalizer else []
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *inner])
@@ -140,6 +143,15 @@ def _apply_class(tokenizer: Tokenizer, class_name: str, config: dict[str, Any]) 
         tokenizer.normalizer = _charsmap(tokenizer.normalizer)
         words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+
+
+def _add_named(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    """Add the tokens that tokenizer_config.json has and tokenizer.json lacks, as transformers does."""
+    named: dict[str, dict[str, Any]] = config.get("added_tokens_decoder") or {}
+    for _, token in sorted(named.items(), key=lambda item: int(item[0])):
+        if tokenizer.token_to_id(token["content"]) is None:
+            flags = {key: value for key, value in token.items() if key in _TOKEN_KEYS}
+            tokenizer.add_tokens([AddedToken(**flags)])
 
 
 def _add_ends(model: str, tokenizer: Tokenizer, class_name: str, config: dict[str, Any]) -> None:

@@ -232,6 +232,17 @@ def test_embedding_gemma_runs_with_both_its_dense_layers(tmp_path):
     agree(encode(tmp_path, TEXTS, prompt), by_sentence_transformers(tmp_path, prompt))
 
 
+def test_a_multilingual_t5_runs_by_its_encoder(tmp_path):
+    def mt5(vocabulary: int) -> Any:
+        sizes = {"d_model": WIDTH, "d_ff": 256, "num_layers": 2, "num_heads": 2, "d_kv": 64}
+        return transformers.MT5EncoderModel(transformers.MT5Config(vocab_size=vocabulary, **sizes))
+
+    tiny_models.write_model(tmp_path, mt5, "unigram_t5")
+    edit(tmp_path / "config.json", is_encoder_decoder=True)  # as that of a whole mT5
+    tiny_models.write_chain(tmp_path, [MEAN, NORMALIZE])
+    agree(encode(tmp_path, TEXTS), by_sentence_transformers(tmp_path))
+
+
 def test_a_bert_that_attends_to_what_came_before_does_so(tmp_path):
     tiny_models.write_model(tmp_path, bert, "word_piece")
     edit(tmp_path / "config.json", is_decoder=True)

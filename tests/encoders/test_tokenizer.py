@@ -245,6 +245,19 @@ def test_a_vocabulary_alone_makes_the_tokenizer_of_bert(tmp_path, kind):
     assert ids_of(found) == reference(texts, truncation=True, max_length=64)["input_ids"]
 
 
+def test_tokens_that_only_the_configuration_adds_are_tokens(tmp_path):
+    size = tiny_models.write_tokenizer("word_piece", tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    flags = {"lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+    added = {str(size + 1): {"content": "{d}", "special": False, **flags, "normalized": True}}
+    added |= {str(size): {"content": "[Q]", "special": True, **flags}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "added_tokens_decoder": added}))
+    texts = ["[Q] hello  [Q] there", "a {d} and {D}", "[q]"]
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert ids_of(TextTokenizer(spec_for(tmp_path, 64)).prepare(texts)) == reference(texts)["input_ids"]
+
+
 def test_a_vocabulary_alone_makes_no_other_tokenizer(tmp_path):
     (tmp_path / "vocab.txt").write_text("a\n")
     (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
