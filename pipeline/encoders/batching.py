@@ -9,17 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 
-def token_batches(lengths: npt.NDArray[np.int32], max_tokens: int) -> list[npt.NDArray[np.int64]]:
-    """Group texts of similar length, longest first, to at most `max_tokens` padded tokens a batch.
+def token_batches(
+    lengths: npt.NDArray[np.int32], max_tokens: int, *, equal: bool = False
+) -> list[npt.NDArray[np.int64]]:
+    """Group texts of similar length, or only of `equal` length, longest first, to at most `max_tokens` padded tokens.
 
     A text longer than the budget is a batch of its own. Returns row numbers, shape [texts in batch].
     """
     order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    descending = -lengths[order]
     batches = []
     start = 0
     while start < len(order):
         longest = max(int(lengths[order[start]]), 1)
         count = max(max_tokens // longest, 1)
+        if equal:
+            count = min(count, int(np.searchsorted(descending, descending[start], side="right")) - start)
         batches.append(order[start : start + count])
         start += count
     return batches

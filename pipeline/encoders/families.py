@@ -36,6 +36,7 @@ class Family:
     that norms bound the activations, so that float16 never overflows; `packed` names its padding-free forward.
     `gated` feed-forwards have a third product. `adopted` says that transformers has the very code that published models
     name as their own. `exact_scores` keeps attention in float32: its scores hold positions that bfloat16 would round.
+    `sees_padding` says that no mask hides padding from a text's tokens.
     """
 
     transformers_class: str = "AutoModel"
@@ -46,6 +47,7 @@ class Family:
     gated: bool = False
     adopted: bool = False
     exact_scores: bool = False
+    sees_padding: bool = False
 
 
 FAMILIES = {
@@ -63,6 +65,8 @@ FAMILIES = {
     "eurobert": Family(gated=True, adopted=True, packed="rotary"),
     "qwen3": Family(gated=True, packed="rotary"),
     "bloom": Family(exact_scores=True),
+    # convolutions, Fourier transforms and landmarks reach beyond a text's end
+    **dict.fromkeys(("convbert", "fnet", "mobilebert", "nystromformer", "yoso"), Family(sees_padding=True)),
     **dict.fromkeys(gte.MODEL_TYPES, Family(gated=True, adopted=True, packed="rotary")),
 }
 _MODULES = {"new": "gte"}
@@ -138,14 +142,23 @@ def _refuse_unfit(model: str, model_type: str, config: dict[str, Any]) -> None:
             form.refuse_unfit(model, config)
     if not _in_transformers(model_type):
         raise ModelError(model, f"architecture {model_type!r} is not in the installed transformers")
-    if config.get("is_encoder_decoder") and model_type not in T5_KIN:
-        reason = f"is an encoder and a decoder; of these only {', '.join(T5_KIN)} run, by their encoders"
-        raise ModelError(model, f"architecture {model_type!r} {reason}")
+    _refuse_unfit_type(model, model_type, config)
     if config.get("position_embedding_type", "absolute") != "absolute" and not gte.is_published(config):
         kind = config["position_embedding_type"]
         raise ModelError(
             model, f"positions of type {kind!r} are ignored by transformers 5, so the vectors would be wrong"
         )
+
+
+def _refuse_unfit_type(model: str, model_type: str, config: dict[str, Any]) -> None:
+    if model_type == "big_bird" and config.get("attention_type", "block_sparse") == "block_sparse":
+        reason = "with block_sparse attention its vectors depend on the texts before; set attention_type: original_full"
+        raise ModelError(model, f"{reason} in a copy of its config.json")
+    if model_type in ("funnel", "reformer"):
+        raise ModelError(model, f"architecture {model_type!r} gives no state for each token of a text")
+    if config.get("is_encoder_decoder") and model_type not in T5_KIN:
+        reason = f"is an encoder and a decoder; of these only {', '.join(T5_KIN)} run, by their encoders"
+        raise ModelError(model, f"architecture {model_type!r} {reason}")
 
 
 def _packs(model_type: str, config: dict[str, Any]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.batching import token_batches
+from pipeline.encoders.families import family_of
 from pipeline.encoders.feeding import Feed
 from pipeline.encoders.pretrained import load_pretrained, products
 
@@ -17,13 +20,16 @@ class PaddedForward:
     Padding stands on the right, also for decoders: no token sees what follows it, so that none sees padding.
     """
 
-    batches = staticmethod(token_batches)
-
     def __init__(self, spec: EncoderSpec, device: torch.device) -> None:
         self._spec, self._device = spec, device
         self._feed = Feed(device)
         self._model = load_pretrained(spec, device)
+        self._equal = family_of(spec.model_type, remote_code=spec.remote_code).sees_padding
         self._pad = self._model.config.pad_token_id or 0
+
+    def batches(self, lengths: npt.NDArray[np.int32], max_tokens: int, /) -> list[npt.NDArray[np.int64]]:
+        """Group texts of similar length; of equal length where a token would see padding."""
+        return token_batches(lengths, max_tokens, equal=self._equal)
 
     def states(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Pad, run, and drop the padding again; float32 [tokens, width]."""

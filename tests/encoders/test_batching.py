@@ -63,6 +63,11 @@ def test_text_over_the_budget_is_a_batch_of_its_own(cut, batches):
     assert [batch.tolist() for batch in cut(np.array([4, 50, 1, 40, 5], np.int32), 10)] == batches
 
 
+def test_batches_of_equal_lengths_hold_no_padding():
+    batches = token_batches(np.array([4, 7, 4, 7, 4, 1], np.int32), 8, equal=True)
+    assert [batch.tolist() for batch in batches] == [[1], [3], [0, 2], [4], [5]]
+
+
 @kinds
 @pytest.mark.parametrize("lengths", [[0, 0, 0], [2**31 - 1, 2**31 - 1, 1]])
 def test_extreme_lengths_do_not_overflow(cut, cost, lengths):

@@ -243,6 +243,23 @@ def test_a_multilingual_t5_runs_by_its_encoder(tmp_path):
     agree(encode(tmp_path, TEXTS), by_sentence_transformers(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["ConvBert", "FNet", "Nystromformer", "Yoso"])
+def test_where_tokens_see_padding_there_is_none(tmp_path, kind):
+    """The reference's vectors depend on its batch: those of a text alone are meant."""
+
+    def model(vocabulary: int) -> Any:
+        sizes = {"hidden_size": WIDTH, "intermediate_size": 256, "num_hidden_layers": 2, "embedding_size": WIDTH}
+        sizes |= {"num_attention_heads": 2, "max_position_embeddings": 514, "use_expectation": True}
+        config = getattr(transformers, f"{kind}Config")(vocab_size=vocabulary, pad_token_id=0, **sizes)
+        return tiny_models._random(getattr(transformers, f"{kind}Model")(config))
+
+    tiny_models.write_model(tmp_path, model, "word_piece")
+    edit(tmp_path / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    tiny_models.write_chain(tmp_path, [MEAN], max_seq_length=128)
+    theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS, batch_size=1)
+    agree(encode(tmp_path, TEXTS), theirs)
+
+
 def test_a_bert_that_attends_to_what_came_before_does_so(tmp_path):
     tiny_models.write_model(tmp_path, bert, "word_piece")
     edit(tmp_path / "config.json", is_decoder=True)

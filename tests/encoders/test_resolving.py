@@ -117,6 +117,8 @@ def test_a_module_of_the_models_own_code_is_refused(bert):
             "get_text_features",
         ),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "it is a SparseEncoder"),
+        ("config.json", {"model_type": "big_bird"}, "attention_type: original_full"),
+        ("config.json", {"model_type": "funnel"}, "no state for each token"),
         ("config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized (gptq)"),
         ("config.json", {"vision_config": {"hidden_size": 8}}, "images or sound beside texts (vision_config)"),
         ("tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "BertJapaneseTokenizer splits texts"),
