@@ -200,6 +200,9 @@ def _asking(config: JobConfig, pending: list[Unit], sample: Sample) -> Asking | 
     )
 
 
-def make(config: JobConfig, listing: Listing) -> plans.Plan:
-    """Make the plan of a job over its listed input, for the device that encodes it; a cluster is asked for its own."""
+def make(config: JobConfig, listing: Listing | None = None) -> plans.Plan:
+    """Make the plan of a job for the device that encodes it; a cluster is asked for its own.
+
+    The input is listed unless it was.
+    """
     return plans.make_plan(config, encoding_device(config.cluster), listing)
