@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.audit import verify as verify
     from pipeline.config import JobConfig as JobConfig
+    from pipeline.dry_run import preview as preview
     from pipeline.embeddings import read_embeddings as read_embeddings
     from pipeline.encoders.loading import load_encoder as load_encoder
     from pipeline.job import RunOptions as RunOptions
     from pipeline.job import run as run
-    from pipeline.planning import preview as preview
     from pipeline.report import RunReport as RunReport
 
 _PUBLIC = {
@@ -23,7 +23,7 @@ _PUBLIC = {
     "RunOptions": "pipeline.job",
     "RunReport": "pipeline.report",
     "load_encoder": "pipeline.encoders.loading",
-    "preview": "pipeline.planning",
+    "preview": "pipeline.dry_run",
     "read_embeddings": "pipeline.embeddings",
     "run": "pipeline.job",
     "verify": "pipeline.audit",

@@ -8,10 +8,10 @@ from samples import write_jsonl
 from jobs.console import rounded
 from pipeline.config import parse_job
 from pipeline.corpus import CorpusFiles
+from pipeline.dry_run import preview
 from pipeline.encoders import precision, registry
 from pipeline.exceptions import ConfigError
 from pipeline.plan import make_plan
-from pipeline.planning import preview
 from pipeline.sampling import prepare_first
 
 CPU = precision.Device(kind="cpu", bf16=False)

@@ -22,7 +22,7 @@ LAYERS = (
     {"plan"},
     {"ray_data"},
     {"embeddings", "status", "clean", "audit", "report", "tracking", "planning", "doctor", "page"},
-    {"job"},
+    {"job", "dry_run"},
 )
 HEAVY = {
     "ray": {"pipeline/ray_data", "jobs/submission"},

@@ -18,7 +18,8 @@ def plan(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> Non
     """
     console.own_stdout()
     config = job.load()
-    from pipeline.planning import describe_added, preview  # reads the model's and the corpus' files
+    from pipeline.dry_run import preview  # reads the model's and the corpus' files
+    from pipeline.planning import describe_added
 
     found = preview(config)
     values = found.to_values()

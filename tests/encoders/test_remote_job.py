@@ -13,11 +13,11 @@ from pipeline import plan as plans
 from pipeline.config import RemoteConfig, parse_job
 from pipeline.doctor import REMOTE_REMEDY, diagnose
 from pipeline.doctor.job import api_key
+from pipeline.dry_run import preview
 from pipeline.encoders import precision, tuning
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError, PlanChangedError
 from pipeline.plan.making import REMOTE_UNIT_ROWS
-from pipeline.planning import preview
 from pipeline.storage import open_store
 
 GPU = Device(kind="cuda", bf16=True)

@@ -9,9 +9,9 @@ from samples import make_rows, write_jsonl
 
 from pipeline import plan as plans
 from pipeline.config import parse_job
+from pipeline.dry_run import preview
 from pipeline.encoders import precision
 from pipeline.exceptions import ConfigError, ForeignOutputError, SourceChangedError
-from pipeline.planning import preview
 from pipeline.storage import open_store
 
 
