@@ -110,11 +110,14 @@ def _attend(
     mixed = tl.zeros([ROWS, HEAD], tl.float32)
     whole = length // KEYS * KEYS
     for first in range(0, whole, KEYS):
-        state = (most, total, mixed)
-        most, total, mixed = _see(state, query, keys, biases, scale, first, KEYS, width, KEYS, BIASED, WHOLE=True)
+        most, total, mixed = _see(
+            most, total, mixed, query, keys, biases, scale, first, KEYS, width, KEYS, BIASED, WHOLE=True
+        )
     for first in range(whole, length, KEYS):
-        state, left = (most, total, mixed), length - first
-        most, total, mixed = _see(state, query, keys, biases, scale, first, left, width, KEYS, BIASED, WHOLE=False)
+        left = length - first
+        most, total, mixed = _see(
+            most, total, mixed, query, keys, biases, scale, first, left, width, KEYS, BIASED, WHOLE=False
+        )
     mixed = mixed / total[:, None]
     to = out + begin.to(tl.int64) * width + head * HEAD
     tl.store(to + rows[:, None] * width + dims[None, :], mixed.to(out.dtype.element_ty), inside)
@@ -122,7 +125,9 @@ def _attend(
 
 @triton.jit
 def _see(
-    state,
+    most,
+    total,
+    mixed,
     query,
     keys,
     biases,
@@ -135,7 +140,6 @@ def _see(
     WHOLE: tl.constexpr,
 ):
     # take in the keys from `first` on, of which `left` are the text's; `WHOLE` says that all are, and needs no masks
-    most, total, mixed = state
     places, dims = tl.arange(0, KEYS), tl.arange(0, query.shape[1])
     present = places < left
     keys += first * (3 * WIDTH)
