@@ -1,8 +1,10 @@
 """`make bench-gpu`: measures one GPU, and writes docs/benchmarks/gpu.json and gpu.md.
 
-Needs torch, transformers, tokenizers, sentence-transformers, triton and pyarrow, and no network; what reads a job's
-keys brings pydantic, PyYAML, fsspec and filelock. Runs from a checkout without installing it. With `--device cpu` it is
-a smoke run, printed and written only where `--output` says.
+Needs torch with its Triton, transformers, sentence-transformers, pyarrow and what these bring along, gcc or clang, and
+pydantic; no network, no Ray, and embatch itself only as a checkout. A machine that has all but pydantic needs four wheels:
+pydantic, the pydantic-core of its version, annotated-types and typing-inspection. Without Ray and stamina the whole
+command is left out, and the table says so. With `--device cpu` it is a smoke run, printed and written only where
+`--output` says.
 """
 
 from __future__ import annotations
