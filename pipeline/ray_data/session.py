@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from pipeline.exceptions import ConfigError, InterruptedRunError
 from pipeline.ray_data import lean
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
+CONNECT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     local = is_local(config)
     if not local and config.device == "auto":
         raise ConfigError("cluster.device", "set cpu or cuda: the driver's own devices say nothing of a cluster's")
+    if not local:
+        _require_answer(_address(config))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -58,8 +62,7 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
             if local:
                 _start_local()
             else:
-                address = None if config.address == "auto" else config.address
-                ray.init(address=address or os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address=_address(config), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError("cluster.address", f"cannot start or reach Ray: {error}") from error
     if threading.current_thread() is threading.main_thread():
@@ -73,6 +76,23 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
             stack.enter_context(lean.without_statistics())
         stack.callback(ray.shutdown)
         yield _describe(local=local)
+
+
+def _address(config: ClusterConfig) -> str:
+    return os.environ["RAY_ADDRESS"] if config.address == "auto" else config.address
+
+
+def _require_answer(address: str) -> None:
+    """Look for a Ray before joining it: Ray itself tries for a quarter of an hour, and heeds no signal meanwhile."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            "cluster.address", f"no Ray answers at {address}, which the job or RAY_ADDRESS names: {error}"
+        ) from error
 
 
 def _start_local() -> None:
