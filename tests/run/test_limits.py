@@ -50,7 +50,7 @@ def said_as_json(text, output):
     assert {line["run_id"] for line in lines} == {report["run_id"]} == {owner}
     assert {line["job"] for line in lines} == {"embatch"}
     assert {line["plan_id"] for line in lines} == {report["plan_id"]}
-    assert "units already committed" in lines[0]["message"]
+    assert "already committed" in lines[0]["message"]
     assert lines[0]["units_total"] == 12
 
 
