@@ -109,7 +109,7 @@ def test_a_running_job_is_followed_not_doubled_and_a_stopped_one_continued(on_cl
         followed = on_cluster(*arguments)
     assert followed.returncode == 0, followed.stderr
     assert json.loads(followed.stdout)["id"] == job_id[:-1] + "2"
-    assert "units already committed" in followed.stderr
+    assert "already committed" in followed.stderr
     assert rows_embedded(job_file) == 300
 
 
