@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_outputs import embed, job, lines
 from samples import ROOT
-from test_audit import embed, job, lines
 
 Shell = Callable[[str], int]
 

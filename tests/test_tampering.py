@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_audit import Made, embed, lines
-from test_audit import job as hashing_job
+from made_outputs import Made, embed, lines
+from made_outputs import job as hashing_job
 
 from pipeline.audit import verify
 from pipeline.clean import clean

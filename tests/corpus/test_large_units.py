@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_audit import job
+from made_outputs import job
 
 from pipeline import plan as plans
 from pipeline.corpus import rows

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_audit import Made, embed, job, rebuild, replace_column, write_corpus
+from made_outputs import Made, embed, job, rebuild, replace_column, write_corpus
 
 from pipeline import read_embeddings
 from pipeline.calibration import from_json
