@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pipeline.config import JobConfig
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
 from pipeline.corpus.columns import ColumnCheck
+from pipeline.corpus.documents import Collector
 from pipeline.corpus.reader import CutLimits
-from pipeline.corpus.rows import Collector
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Preparer
 from pipeline.encoders.precision import assumed_flops_per_s
 from pipeline.encoders.registry import build_preparer

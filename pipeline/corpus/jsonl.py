@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import failpoints
+from pipeline.corpus.documents import Collector
 from pipeline.corpus.files import CorpusFiles, PinnedFile
 from pipeline.corpus.reader import CutLimits, Inspection
-from pipeline.corpus.rows import Collector, DeadRowError, check_unicode, json_text, partition_values
+from pipeline.corpus.rows import DeadRowError, check_unicode, json_text, partition_values
 from pipeline.records import DeadCode, Slice, SourceFile
 
 BLOCK_BYTES = 4 << 20

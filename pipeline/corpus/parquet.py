@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import failpoints
+from pipeline.corpus.documents import Collector
 from pipeline.corpus.files import CorpusFiles, PinnedFile
 from pipeline.corpus.reader import CutLimits, Inspection
-from pipeline.corpus.rows import Collector, DeadRowError, partition_values
+from pipeline.corpus.rows import DeadRowError, partition_values
 from pipeline.exceptions import SourceSchemaError
 from pipeline.records import DeadCode, Slice, SourceFile
 from pipeline.schema import declares_extensions, plain_type

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from pipeline.corpus.documents import Collector
 from pipeline.corpus.files import CorpusFiles
-from pipeline.corpus.rows import Collector
 from pipeline.records import Slice, SourceFile
 
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from pipeline import logs
 from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
-from pipeline.corpus.rows import MAX_UNIT_BYTES, Collector, DeadRowError, LargeUnitError
+from pipeline.corpus.documents import MAX_UNIT_BYTES, Collector, LargeUnitError
+from pipeline.corpus.rows import DeadRowError
 from pipeline.corpus.scripts import script_codes
 from pipeline.encoders.base import PreparedTexts, Preparer
 from pipeline.encoders.registry import build_preparer, restore, spec_of

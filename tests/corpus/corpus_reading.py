@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 from pipeline.config import InputConfig, PromptConfig
 from pipeline.corpus import READERS, CorpusFiles, RowRule
 from pipeline.corpus.columns import ColumnCheck
+from pipeline.corpus.documents import Collector, Documents
 from pipeline.corpus.reader import CutLimits, Inspection
-from pipeline.corpus.rows import Collector, Documents
 from pipeline.records import Slice
 
 MUCH = 1 << 40

@@ -8,7 +8,7 @@ import pytest
 from made_outputs import job
 
 from pipeline import plan as plans
-from pipeline.corpus import rows
+from pipeline.corpus import documents
 from pipeline.encoders import precision
 from pipeline.exceptions import ConfigError
 from pipeline.ray_data.order import WorkOrder
@@ -39,12 +39,12 @@ def order(tmp_path):
 
 def test_a_unit_of_too_many_bytes_is_refused_with_the_key_to_set(order, monkeypatch):
     (unit,), orders = order
-    monkeypatch.setattr(rows, "MAX_UNIT_BYTES", 1_000_000)
+    monkeypatch.setattr(documents, "MAX_UNIT_BYTES", 1_000_000)
     with pytest.raises(ConfigError, match=r"output\.unit_rows: unit 0, from a\.parquet rows 0 to 19 on, holds more"):
         read_sample(unit, 1, orders)
 
 
 def test_a_unit_within_them_is_read(order, monkeypatch):
     (unit,), orders = order
-    monkeypatch.setattr(rows, "MAX_UNIT_BYTES", 2_100_000)
+    monkeypatch.setattr(documents, "MAX_UNIT_BYTES", 2_100_000)
     assert read_sample(unit, 20, orders).n_tokens.sum() == 20 * 2

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import InputConfig, PromptConfig
 from pipeline.corpus import RowRule
-from pipeline.corpus.rows import Collector, DeadRowError
+from pipeline.corpus.documents import Collector
+from pipeline.corpus.rows import DeadRowError
 from pipeline.exceptions import ConfigError
 from pipeline.records import DeadCode
 

@@ -16,8 +16,8 @@ import pytest
 
 from pipeline.config import InputConfig
 from pipeline.corpus import READERS, CorpusFiles, RowRule
+from pipeline.corpus.documents import Collector
 from pipeline.corpus.reader import CutLimits
-from pipeline.corpus.rows import Collector
 from pipeline.exceptions import SourceChangedError, SourceReadError
 from pipeline.records import Slice
 
