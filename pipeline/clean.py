@@ -38,10 +38,17 @@ def clean(output_uri: str, *, dry_run: bool = False) -> list[StoredObject]:
 
 
 def _unnamed_dead_letters(store: Store, plan: Plan) -> list[StoredObject]:
+    """Find them by the cache of receipts, and ask the shard: it may have been made again since it was cached."""
     found = store.list("_dead")
     if not found:
         return []
     entries = receipts.load(store, plan.plan_id, commits.committed(store, plan.plan_id))
     named = {entry.dead_key for entry in entries.values()}
-    committed = {f"_dead/part-{unit:08d}" for unit in entries}
-    return [stored for stored in found if stored.key not in named and stored.key.rpartition("-")[0] in committed]
+    shards = {f"_dead/part-{unit:08d}": entry.key for unit, entry in entries.items()}
+    unnamed = {stored: shards.get(stored.key.rpartition("-")[0]) for stored in found if stored.key not in named}
+    return [stored for stored, key in unnamed.items() if key and _is_not_of(store, plan, key, stored)]
+
+
+def _is_not_of(store: Store, plan: Plan, shard: str, letters: StoredObject) -> bool:
+    receipt = commits.read_receipt(store, shard, plan.plan_id)
+    return receipt is not None and receipt.dead_key != letters.key
