@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,7 +9,6 @@ import pandas as pd
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
-from ray.exceptions import RayTaskError
 from samples import make_rows, write_jsonl
 
 from pipeline.config import parse_job
@@ -19,12 +17,10 @@ from pipeline.exceptions import (
     EmptyInputError,
     ForeignOutputError,
     ModelError,
-    PipelineError,
     PlanChangedError,
     SourceChangedError,
 )
-from pipeline.job import RunOptions, exit_code, run
-from pipeline.ray_data import dataset
+from pipeline.job import RunOptions, run
 from pipeline.status import status
 
 pytestmark = pytest.mark.ray
@@ -168,14 +164,3 @@ def test_long_texts_can_be_rejected(config, corpus):
 def test_a_model_that_changed_after_the_plan_ends_the_run(config, tmp_path):
     with pytest.raises(ModelError, match="no such folder"):
         run(changed(config, encoder={"model": str(tmp_path / "nowhere")}))
-
-
-def test_a_bug_in_a_worker_is_not_worth_another_try(config, monkeypatch):
-    receipts = dataset.receipts
-    monkeypatch.setattr(
-        dataset, "receipts", lambda units, order, *rest: receipts(units, replace(order, schema="no schema"), *rest)
-    )
-    with pytest.raises(RayTaskError) as caught:
-        run(config)
-    assert exit_code(caught.value) == 1
-    assert not isinstance(caught.value, PipelineError)
