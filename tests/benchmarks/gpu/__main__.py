@@ -1,9 +1,9 @@
 """`make bench-gpu`: measures one GPU, and writes docs/benchmarks/gpu.json and gpu.md.
 
 Needs torch with its Triton, transformers, sentence-transformers, pyarrow and what these bring along, gcc or clang, and
-pydantic; no network, no Ray, and embatch itself only as a checkout. A machine that has all but pydantic needs four wheels:
-pydantic, the pydantic-core of its version, annotated-types and typing-inspection. Without Ray and stamina the whole
-command is left out, and the table says so. With `--device cpu` it is a smoke run, printed and written only where
+pydantic; no network, no Ray, and embatch itself only as a checkout. A machine that has all but pydantic needs four
+wheels: pydantic, the pydantic-core of its version, annotated-types and typing-inspection. Without Ray and stamina the
+whole command is left out, and the table says so. With `--device cpu` it is a smoke run, printed and written only where
 `--output` says.
 """
 
