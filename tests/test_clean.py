@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_audit import Made, embed, job, write_corpus
+from made_outputs import Made, embed, job, write_corpus
 
 from pipeline.checkpoint import claims, commits, receipts
 from pipeline.clean import clean

@@ -11,10 +11,8 @@ from pipeline import plan as plans
 from pipeline.corpus import documents
 from pipeline.encoders import precision
 from pipeline.exceptions import ConfigError
-from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.order import make_order
 from pipeline.ray_data.reading import read_sample
-from pipeline.report import describe
-from pipeline.schema import encode_schema
 
 
 @pytest.fixture
@@ -25,16 +23,7 @@ def order(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "corpus/a.parquet", row_group_size=5)
     config = job(tmp_path / "corpus", tmp_path / "output")
     plan = plans.make_plan(config, precision.detect("cpu"))
-    return plan.units, WorkOrder(
-        config=config,
-        plan_id=plan.plan_id,
-        encoder=plan.resolved["encoder"],
-        schema=encode_schema(plan.schema),
-        description=describe(plan),
-        device="cpu",
-        threads=1,
-        skip_changed=False,
-    )
+    return plan.units, make_order(config, plan, threads=1, skip_changed=False, log=None)
 
 
 def test_a_unit_of_too_many_bytes_is_refused_with_the_key_to_set(order, monkeypatch):

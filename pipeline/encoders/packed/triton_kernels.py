@@ -23,9 +23,9 @@ LOG2_E = 1.4426950408889634
 def attention_sizes(head: int, longest: int) -> dict[str, int]:
     """Return the constants of a program of attention for heads of some width and texts of up to `longest` tokens.
 
-    More queries read keys and values less often, which is what long texts would wait for: on Hopper 64 x 64 scores take
-    about 360 cycles, and keys and values from the L2 about 700. Without a bound on registers the compiler takes so many
-    that half as many programs fit; with it nothing is spilled on Hopper, and a few words outside the loop on Ampere.
+    More queries read keys and values less often, which is what long texts should wait for: a prediction from the number
+    of instructions, not timed yet. Without a bound on registers the compiler takes so many that half as many programs
+    fit; with it nothing is spilled on Hopper, and a few words on Ampere.
     """
     rows = 128 if longest > KEYS and head < WIDE_HEAD else 64
     return {
