@@ -24,6 +24,9 @@ MOST_ENDED = 40
 HOPELESS = 8
 """So many that end before the first does not: it is no matter of single texts."""
 
+END_SECONDS = 30.0
+"""For an idle process to give its device back."""
+
 Rows = npt.NDArray[np.intp]
 
 
@@ -63,6 +66,8 @@ class SpareProcess:
         if self._process is None or self._pipe is None:
             return ""
         self._pipe.close()  # ends its loop
+        self._process.join(END_SECONDS)
+        self._process.kill()  # no harm where it ended
         self._process.join()
         code, self._process, self._pipe = self._process.exitcode, None, None
         return f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
