@@ -92,3 +92,15 @@ def output_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(output_uri: str) -> Store:
     """Open an empty store of each kind."""
     return open_store(output_uri)
+
+
+@pytest.fixture
+def impatient_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Inputs on S3 are tried once, by clients that no other test has made or gets."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()

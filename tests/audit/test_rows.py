@@ -141,14 +141,11 @@ def test_finds_a_source_that_was_rewritten_in_place(pristine, tmp_path):
     ("variable", "value", "kind"),
     [("AWS_ACCESS_KEY_ID", None, SourceReadError), ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", TransientStorageError)],
 )
+@pytest.mark.usefixtures("impatient_s3")
 def test_a_store_of_the_input_that_gives_nothing_is_no_damage(made, bucket, monkeypatch, variable, value, kind):
-    s3fs = pytest.importorskip("s3fs")
-    s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     monkeypatch.delenv(variable) if value is None else monkeypatch.setenv(variable, value)
     with pytest.raises(kind, match=bucket):
         verify(str(made.output), input_uri=f"s3://{bucket}/corpus/")
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_finds_a_source_that_is_gone(made):

@@ -128,29 +128,25 @@ def test_bucket_that_is_not_there_is_named(s3_proxy, name):
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", TransientStorageError, "EndpointConnectionError"),
     ],
 )
+@pytest.mark.usefixtures("impatient_s3")
 def test_store_that_gives_no_listing_is_told_with_its_reason(bucket, monkeypatch, variable, value, kind, reason):
-    s3fs = pytest.importorskip("s3fs")
-    s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     monkeypatch.delenv(variable) if value is None else monkeypatch.setenv(variable, value)
     uri = f"s3://{bucket}/corpus/"
     with pytest.raises(kind, match=f"'{uri}'.*{reason}"):
         CorpusFiles(uri).discover()
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.s3
+@pytest.mark.usefixtures("impatient_s3")
 def test_store_that_falls_silent_is_worth_another_try(bucket, s3_client, monkeypatch):
     s3_client.put_object(Bucket=bucket, Key="a.jsonl", Body=b"{}")
     files = CorpusFiles(f"s3://{bucket}/")
     (source,) = files.discover().sources
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(type(files._fs), "retries", 1)
     type(files._fs).clear_instance_cache()
     later = CorpusFiles(files.uri)
     with pytest.raises(TransientStorageError, match=r"'a\.jsonl'"), later.open(source):
         pass
-    type(files._fs).clear_instance_cache()
 
 
 def test_pattern_that_is_none_is_told(tmp_path):
