@@ -5,7 +5,6 @@ A lock holds only the device part, so that one unit's build and commit run under
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from collections.abc import Mapping
@@ -33,8 +32,6 @@ from pipeline.ray_data.reporting import Reporting
 from pipeline.records import BLOCKED, RATE_LIMIT, STARVED, DeadCode, Effort, Receipt, Unit
 from pipeline.schema import decode_schema
 from pipeline.storage import open_store
-
-logger = logging.getLogger(__name__)
 
 HELD_BACK_SECONDS = 5.0
 """A unit that may not begin keeps its place so long: what is read in vain would slow down what is being finished."""
