@@ -199,7 +199,7 @@ class CorpusFiles:
         return "the folder holds no files" if self._fs.exists(self._pattern) else "no such file or folder"
 
     def _has_no_bucket(self) -> bool:
-        if split_uri(self.uri)[0] == "file":
+        if self._is_local:
             return False
         from pipeline.storage.failures import error_code
 

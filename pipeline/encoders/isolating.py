@@ -54,9 +54,7 @@ class SpareProcess:
             ModelError: no process could be started, for want of memory beside the one here perhaps.
             PipelineError: as the encoder raises it.
         """
-        if self._pipe is None:
-            self._pipe = self._start()
-        answer = self._ask(self._pipe, prepared)
+        answer = self._ask(self._pipe or self._start(), prepared)
         if isinstance(answer, str):
             raise from_json(answer)
         return answer

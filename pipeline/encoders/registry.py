@@ -40,10 +40,10 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     if config.model.startswith(hashing.PREFIX):
         return hashing.resolve(config.model, prompts.constant_prompt(config.prompt, {}, None), config.truncate_dim)
     prompts.require_named(config.model, config.prompt)
-    brackets.resolve(config.brackets, config.model)
+    around = brackets.resolve(config.brackets, config.model)
 
     def draft(folder: Path) -> EncoderSpec:
-        return _draft(config, device, folder)
+        return _draft(config, device, around, folder)
 
     # what does not fit is refused by the small files, before gigabytes are brought here
     folder = locate(
@@ -58,7 +58,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     return replace(spec, revision=folder.revision, files=folder.hashes())
 
 
-def _draft(config: EncoderConfig, device: Device, folder: Path) -> EncoderSpec:
+def _draft(config: EncoderConfig, device: Device, around: brackets.Brackets | None, folder: Path) -> EncoderSpec:
     """Decide all but what the weights' own files say, from a folder that may still lack them."""
     chain = read_chain(config.model, folder, trusted=config.trust_remote_code)
     prompts.require_for_documents(config.prompt, chain.prompts, chain.default_prompt_name)
@@ -86,7 +86,7 @@ def _draft(config: EncoderConfig, device: Device, folder: Path) -> EncoderSpec:
         ),
         flops_per_token=architecture.flops_per_token,
         prompt_pooling=_prompt_pooling(config, chain, heads),
-        brackets=brackets.resolve(config.brackets, config.model),
+        brackets=around,
         remote_code=chain.remote_code,
     )
     _check_prompt(config, spec)
