@@ -13,7 +13,7 @@ from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import registry
 from pipeline.encoders.remote.batches import TYPICAL_BYTES, most_tokens
-from pipeline.records import SourceFile, Unit
+from pipeline.records import Unit
 from pipeline.sampling import Sample, assumed_tokens_per_s, prepare_first
 from pipeline.storage import open_store
 
@@ -102,7 +102,7 @@ def preview(config: JobConfig) -> Preview:
     encoder = plan.resolved["encoder"]
     done = commits.committed(store, plan.plan_id) if stored else {}
     pending = [unit for unit in plan.units if unit.number not in done]
-    sample = _sample(config, plan, listing.sources) if pending else None
+    sample = _sample(config, plan) if pending else None
     return Preview(
         plan_id=plan.plan_id,
         stored=stored is not None,
@@ -136,9 +136,9 @@ def preview(config: JobConfig) -> Preview:
     )
 
 
-def _sample(config: JobConfig, plan: plans.Plan, sources: list[SourceFile]) -> Sample | None:
+def _sample(config: JobConfig, plan: plans.Plan) -> Sample | None:
     spec = registry.restore(plan.resolved["encoder"], weights=False)
-    found = prepare_first(config, spec, sources)
+    found = prepare_first(config, spec, plan.sources)
     return found[1] if found else None
 
 

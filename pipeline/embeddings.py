@@ -17,10 +17,10 @@ from pipeline.storage import Store, open_store
 def read_embeddings(
     output_uri: str, columns: Sequence[str] | None = None, *, allow_partial: bool = False, decode: bool = False
 ) -> Iterator[pa.Table]:
-    """Yield one table a shard, in unit order, page checksums verified.
+    """Yield one table a shard, in unit order, page checksums verified; of a series, output after output.
 
     Args:
-        output_uri: an embatch output.
+        output_uri: an embatch output, or a series of them.
         columns: names to read; all when None. `embedding` is FixedSizeList<float32>[dimension], or with
             `output.vectors` <float16>[dimension], <int8>[dimension] or <uint8>[dimension / 8].
         allow_partial: read what is committed of an output that is not complete.
@@ -32,7 +32,10 @@ def read_embeddings(
         DamagedOutputError: the manifest or a shard is missing or cannot be read.
     """
     store = open_store(output_uri)
-    for key in _shard_keys(store, output_uri, allow_partial=allow_partial):
+    names = plans.outputs(store)
+    for name in names:
+        yield from read_embeddings(f"{store.uri}/{name}", columns, allow_partial=allow_partial, decode=decode)
+    for key in [] if names else _shard_keys(store, output_uri, allow_partial=allow_partial):
         data = store.read(key)
         if data is None:
             raise DamagedOutputError(output_uri, [f"{key} is missing"])

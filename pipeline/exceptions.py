@@ -7,6 +7,7 @@ PipelineError (1)
 │   ├── PlanChangedError            the output belongs to another input, config or model
 │   ├── OutputOwnedError            another run is alive
 │   ├── ForeignOutputError          the prefix holds files of something else
+│   ├── SeriesOrderError            another output of the series has no plan yet
 │   └── NoCreateOnlyError           the store overwrites what must be created once
 ├── SourceError (5)
 │   ├── SourceMissingError          nothing matches the input
@@ -118,6 +119,21 @@ class ForeignOutputError(ConflictError):
         return (
             f"{self.output} is not empty and has no _job/plan.json (it holds {self.example!r}); "
             "name an empty folder or prefix"
+        )
+
+
+class SeriesOrderError(ConflictError):
+    """Another output of the series was begun and not planned, so what is left for this one is open."""
+
+    def __init__(self, series: str, output: str, entry: str) -> None:
+        super().__init__(series, output, entry)
+        self.series, self.output, self.entry = series, output, entry
+
+    def __str__(self) -> str:
+        return (
+            f"{self.series}/{self.output} of the same series was begun and has no plan yet: run it first, or let the "
+            "run finish that is planning it; if it shall never be, and nothing runs it, delete "
+            f"{self.series}/{self.entry}"
         )
 
 

@@ -101,10 +101,8 @@ class _Run:
         claim = claims.acquire(self._store, owner_id=self._facts["run_id"], takeover=self._options.takeover)
         with claims.held(claim, lambda error: asdict(self._report(claim.run, error)), page.render):
             if self._plan is None:
-                listing = CorpusFiles(self._config.input.uri).discover(self._config.input.format)
-                if listing.left_out:
-                    self._warn(f"of the input, {listing.left_out}")
-                made = planning.make(self._config, listing)
+                skip = self._options.skip_changed
+                made = planning.make(self._config, joining=True, skip_changed=skip, warn=self._warn)
                 plans.publish(self._store, made)
                 self._plan = made  # not before: a report speaks of plans that stand
             self._facts["plan_id"] = self._plan.plan_id

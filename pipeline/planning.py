@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pipeline import plan as plans
 from pipeline.config import JobConfig
-from pipeline.corpus import Listing
+from pipeline.corpus import CorpusFiles, Listing
 from pipeline.exceptions import SourceChangedError
 from pipeline.ray_data.probing import encoding_device
 from pipeline.wording import counted
 
 
-def make(config: JobConfig, listing: Listing | None = None) -> plans.Plan:
+def make(
+    config: JobConfig,
+    listing: Listing | None = None,
+    *,
+    joining: bool = False,
+    skip_changed: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
+) -> plans.Plan:
     """Make the plan of a job for the device that encodes it; a cluster is asked for its own.
 
-    The input is listed unless it was.
+    Args:
+        config: the job.
+        listing: the input, which is listed unless it was.
+        joining: give the output its place in its series, which is all that is written.
+        skip_changed: leave out files that were rewritten since another output of the series planned them.
+        warn: told what of the input is left out.
+
+    Raises:
+        SourceChangedError: there are such files, and `skip_changed` is not set.
+        PipelineError: as `plans.read_taken` and `plans.make_plan` do.
     """
-    return plans.make_plan(config, encoding_device(config.cluster), listing)
+    listing = listing or CorpusFiles(config.input.uri).discover(config.input.format)
+    if listing.left_out:
+        warn(f"of the input, {listing.left_out}")
+    taken = plans.read_taken(config, joining=joining)
+    changes = taken.changes(listing)
+    if changes and not skip_changed:
+        raise SourceChangedError(changes)
+    if changes:
+        warn(f"{counted(len(changes), 'file')} left out, planned before and rewritten since: {changes[0]}")
+    return plans.make_plan(config, encoding_device(config.cluster), listing, taken)
 
 
 def refuse_changes(
@@ -39,5 +66,5 @@ def describe_added(added: list[str]) -> str:
     more = ", …" if len(added) > 1 else ""
     return (
         f"{counted(len(added), 'file')} appeared after the plan and will not be embedded: {added[0]}{more}; "
-        "an output keeps its input, so give new files an output of their own"
+        "an output keeps its input, so give new files an output of their own (output.series keeps count of them)"
     )

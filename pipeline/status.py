@@ -48,6 +48,17 @@ def wait_for_plan(output_uri: str, interval_s: float) -> None:
         time.sleep(interval_s)
 
 
+def read_series(uri: str) -> dict[str, OutputStatus | None]:
+    """Look at all outputs of a series, by their names in order, None for one without a plan; empty for anything else.
+
+    Raises:
+        DamagedOutputError: the list of outputs is damaged.
+    """
+    store = open_store(uri)
+    found = {name: f"{store.uri}/{name}" for name in plans.outputs(store)}
+    return {name: status(uri) if plans.stored_id(open_store(uri)) else None for name, uri in found.items()}
+
+
 def status(output_uri: str) -> OutputStatus:
     """Look at an output.
 

@@ -107,7 +107,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def job(corpus: Path | str, output: Path | str, **sections: Mapping[str, Any]) -> JobConfig:
+def job(corpus: Path | str, output: Path | str, /, **sections: Mapping[str, Any]) -> JobConfig:
     keep = {"section": "string", "year": "int32"}
     values: dict[str, Any] = {
         "input": {"uri": str(corpus), "keep": keep, "max_text_bytes": 300},

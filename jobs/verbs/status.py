@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jobs import arguments, console
-from pipeline.status import OutputStatus, wait_for_plan
+from pipeline.status import OutputStatus, read_series, wait_for_plan
 from pipeline.status import status as read_status
 
 WATCH_SECONDS = 5.0
@@ -21,14 +21,32 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until the run ends.")] = False,
     as_json: arguments.Json = False,
 ) -> None:
-    """Show committed of planned, rows, dead letters, rate and owner of an output.
+    """Show committed of planned, rows, dead letters, rate and owner of an output; of a series, a line each output.
 
     embatch status s3://embeddings/docs/
 
     embatch status s3://embeddings/docs/ --watch
     """
+    if (series := read_series(output)) and not watch:
+        _show_series(output, series, as_json=as_json)
+        return
     found = _watched(output) if watch else read_status(output)
     console.result(asdict(found), _lines(found), as_json=as_json, title=f"{output}: {_word(found)}")
+
+
+def _show_series(uri: str, found: dict[str, OutputStatus | None], *, as_json: bool) -> None:
+    done = sum(output is not None and output.complete for output in found.values())
+    values = {"series": uri, "outputs": {name: output and asdict(output) for name, output in found.items()}}
+    title = f"{uri}: a series of {console.counted(len(found), 'output')}, {done} of them complete"
+    console.result(values, [], as_json=as_json, title=title)
+    if not as_json:
+        console.table(("output", "rows", "dead letters", "state"), [_row(name, found[name]) for name in found])
+
+
+def _row(name: str, found: OutputStatus | None) -> tuple[str, str, str, str]:
+    if found is None:
+        return name, "", "", "not planned yet"
+    return name, f"{found.rows_done:,}", f"{found.rows_dead:,}", _word(found)
 
 
 def _watched(output: str) -> OutputStatus:

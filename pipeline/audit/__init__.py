@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from pipeline.audit.findings import VerifyReport
 from pipeline.audit.output import verify
+from pipeline.audit.series import SeriesReport, verify_series
 
-__all__ = ["VerifyReport", "verify"]
+__all__ = ["SeriesReport", "VerifyReport", "verify", "verify_series"]

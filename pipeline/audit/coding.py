@@ -89,7 +89,7 @@ def stored_numbers(table: pa.Table) -> npt.NDArray[np.generic]:
 def audit_coding(store: Store, plan: Plan) -> tuple[Coding, list[str]]:
     """Read the calibration that a plan needs, and say what is wrong with it."""
     plain = Coding(vectors=plan.vectors, dimension=plan.resolved["encoder"]["dimension"])
-    if plan.vectors == "float32":
+    if plan.vectors == "float32" or not plan.units:
         return plain, []
     data = store.read(KEY)
     if data is None:

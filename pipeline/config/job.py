@@ -63,7 +63,26 @@ def parse_job(values: Mapping[str, Any]) -> JobConfig:
     except ValidationError as error:
         raise ConfigError(*mistakes.first(JobConfig, error)) from None
     _check_remote(job)
+    _check_series(job)
     return job
+
+
+def _check_series(job: JobConfig) -> None:
+    """Refuse a place outside the series; a trial in it, whose files would count as done; and codes of many ranges.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if job.output.series is None:
+        return
+    place = job.output.place
+    if place is None or place.startswith("_") or {"", ".", ".."} & set(place.split("/")):
+        reason = f"{job.output.uri!r} must lie below output.series, {job.output.series!r}, in a folder of its own"
+        raise ConfigError("output.uri", reason)
+    if job.input.limit is not None:
+        raise ConfigError("input.limit", "an output of a series takes whole files; leave out this or output.series")
+    if job.output.vectors == "int8":
+        raise ConfigError("output.vectors", "int8 codes have ranges of one output; in a series use float16 or binary")
 
 
 def _check_remote(job: JobConfig) -> None:

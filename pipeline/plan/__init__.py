@@ -9,16 +9,20 @@ from __future__ import annotations
 from pipeline.plan.document import PARTS, Plan, load, publish, require, shard_key, stored_id
 from pipeline.plan.making import InputDrift, check_unchanged, input_drift, make_plan, refuse_foreign
 from pipeline.plan.sample import sample_units
+from pipeline.plan.series import Taken, outputs, read_taken
 
 __all__ = [
     "PARTS",
     "InputDrift",
     "Plan",
+    "Taken",
     "check_unchanged",
     "input_drift",
     "load",
     "make_plan",
+    "outputs",
     "publish",
+    "read_taken",
     "refuse_foreign",
     "require",
     "sample_units",

@@ -21,6 +21,8 @@ from pipeline.storage import Store
 FORMAT = 1
 HEAD = "_job/plan.json"
 PARTS = "_job/plan"
+SERIES = "_series"
+"""Below a series of outputs: their names, in order."""
 PART_UNITS = 10_000
 
 _PART_SCHEMA = pa.schema(
@@ -68,6 +70,11 @@ class Plan:
     def vectors(self) -> str:
         """How vectors are stored, in the words of `output.vectors`."""
         return schema.vectors_of(self.schema)
+
+    @property
+    def in_series(self) -> bool:
+        """Whether it holds what other outputs of a growing input do not."""
+        return bool(self.requested["output"].get("series"))
 
     @property
     def sources(self) -> list[SourceFile]:
@@ -153,7 +160,8 @@ def require(store: Store) -> Plan:
     """
     plan = load(store)
     if plan is None:
-        raise ConfigError("OUTPUT", f"{store.uri!r} holds no embatch output (no {HEAD})")
+        series = "; it is a series, so name one of the outputs below it" if store.list(SERIES) else ""
+        raise ConfigError("OUTPUT", f"{store.uri!r} holds no embatch output (no {HEAD}){series}")
     return plan
 
 

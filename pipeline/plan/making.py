@@ -17,6 +17,7 @@ from pipeline.encoders.base import EncoderSpec
 from pipeline.encoders.precision import Device, assumed_flops_per_s
 from pipeline.exceptions import ConfigError, ForeignOutputError, ModelChangedError, PlanChangedError
 from pipeline.plan.document import Plan, build, shard_key
+from pipeline.plan.series import Taken
 from pipeline.plan.units import make_units
 from pipeline.schema import output_schema
 from pipeline.storage import Store, split_uri
@@ -28,11 +29,14 @@ REMOTE_UNIT_ROWS = 8192
 """Of a hosted model: 32 requests as they are by default, so that connections have work and little is paid twice."""
 
 
-def make_plan(config: JobConfig, device: Device, listing: Listing | None = None) -> Plan:
+def make_plan(config: JobConfig, device: Device, listing: Listing | None = None, taken: Taken | None = None) -> Plan:
     """Inspect, cut and resolve; reads every line file once and writes nothing. The input is listed unless it was.
+
+    Of a series, what its other outputs have `taken` is left out, which may be all.
 
     Raises:
         ConfigError: a key does not fit the input or the model.
+        PlanChangedError: the other outputs of the series were planned from another input, config or model.
         SourceError: the input is missing, unreadable, or lacks a column.
         ModelError: the model's files cannot be used.
     """
@@ -41,15 +45,22 @@ def make_plan(config: JobConfig, device: Device, listing: Listing | None = None)
     spec = registry.resolve(config.encoder, device)
     asked = config.output.unit_rows
     unit_rows = default_unit_rows(spec, device) if asked == "auto" else asked
-    units, keep = make_units(config, unit_rows, listing)
+    requested = requested_identity(config)
     resolved = {
         "encoder": spec.identity(),
         "device": "cpu" if spec.kind == "remote" else device.kind,
         "unit_rows": unit_rows,
         "encoding_version": fingerprint.ENCODING_VERSION,
     }
+    taken = taken or Taken()
+    taken.refuse_others(config.output.uri, requested, resolved)
+    new = taken.new(listing)
+    if taken.last is not None and not new.sources:
+        return build(requested, resolved, taken.last.schema, [])
+    units, keep = make_units(config, unit_rows, new)
     columns = output_schema(keep, spec.dimension, config.output.vectors)
-    return build(requested_identity(config), resolved, columns, units)
+    taken.refuse_columns(config.output.uri, columns)
+    return build(requested, resolved, columns, units)
 
 
 def _refuse_output_inside_input(config: JobConfig) -> None:
@@ -77,9 +88,13 @@ def requested_identity(config: JobConfig) -> dict[str, Any]:
     """Return what the job asks for, without what never changes the output (name, limits, cluster, target)."""
     values = config.model_dump(mode="json", exclude={"name", "limits", "cluster"})
     values["output"].pop("uri")
+    # where the series lies may change as where the output does; that it is one may not
+    values["output"]["series"] = config.output.series is not None
     # what a plan from before a key came says nothing of stays unsaid, so that it goes on
     if values["output"]["vectors"] == "float32":
         del values["output"]["vectors"]
+    if not values["output"]["series"]:
+        del values["output"]["series"]
     for key in ("brackets", "trust_remote_code", "remote"):
         if not values["encoder"][key]:
             del values["encoder"][key]
@@ -124,7 +139,10 @@ def _model_changes(planned: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputDrift:
-    """How the input differs from the plan: paths that were added, and what happened to planned ones."""
+    """How the input differs from the plan: paths that were added, and what happened to planned ones.
+
+    In a series what was added is for the outputs after this one, and is not told.
+    """
 
     added: list[str]
     changed: dict[str, str]
@@ -136,5 +154,5 @@ def input_drift(plan: Plan, listing: Listing) -> InputDrift:
     planned = {source.path: source for source in plan.sources}
     changes = {path: describe_change(source, now.get(path)) for path, source in planned.items()}
     changed = {path: change for path, change in changes.items() if change is not None}
-    added = [] if plan.trial else sorted(now.keys() - planned.keys())
+    added = [] if plan.trial or plan.in_series else sorted(now.keys() - planned.keys())
     return InputDrift(added=added, changed=changed)
