@@ -10,7 +10,7 @@ from samples import ROOT
 
 from pipeline.config import EncoderConfig, load_job
 from pipeline.encoders import registry
-from pipeline.encoders.hub import is_commit
+from pipeline.encoders.files.hub import is_commit
 from pipeline.encoders.precision import detect
 from pipeline.exceptions import ModelError
 

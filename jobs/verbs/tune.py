@@ -15,8 +15,8 @@ from pipeline.exceptions import EmptyInputError
 
 if TYPE_CHECKING:
     from pipeline.encoders.base import PreparedTexts
+    from pipeline.encoders.measuring.tuning import Comparison, Measurement, Tuning
     from pipeline.encoders.precision import Device
-    from pipeline.encoders.tuning import Comparison, Measurement, Tuning
     from pipeline.sampling import Sample
 
 SAMPLE_ROWS = 4096
@@ -54,7 +54,8 @@ def tune(
     """
     console.own_stdout()
     config = _job(model, set_, input_, device, ds)
-    from pipeline.encoders import precision, tuning  # torch is loaded by the replicas only
+    from pipeline.encoders import precision  # torch is loaded by the replicas only
+    from pipeline.encoders.measuring import tuning
 
     detected = precision.detect(config.cluster.device)
     prepared, sample = (None, None) if config.input.uri == NO_INPUT else _first_rows(config, detected)

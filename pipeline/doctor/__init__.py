@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pipeline.config import ClusterConfig, JobConfig
 from pipeline.doctor import job, machine
 from pipeline.doctor.finding import Finding, failure
+from pipeline.encoders.measuring.trial import try_model
 from pipeline.encoders.precision import detect
-from pipeline.encoders.trial import try_model
 from pipeline.exceptions import PipelineError
 from pipeline.ray_data.probing import workplace
 from pipeline.ray_data.session import LOCAL_OBJECT_STORE_BYTES, is_local

@@ -11,8 +11,8 @@ from pipeline.checkpoint import claims
 from pipeline.config import ClusterConfig, InputConfig, RemoteConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.doctor.finding import Finding, doubt, failure, well
+from pipeline.encoders.measuring.trial import ModelTrial
 from pipeline.encoders.precision import Device
-from pipeline.encoders.trial import ModelTrial
 from pipeline.exceptions import PipelineError, StorageError
 from pipeline.storage import Store, open_store
 

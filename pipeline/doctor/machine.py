@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline.doctor.finding import Finding, doubt, failure, well
-from pipeline.encoders.staging import CACHE_VARIABLE, cache_root
+from pipeline.encoders.files.staging import CACHE_VARIABLE, cache_root
 from pipeline.exceptions import ConfigError, StorageError
 
 SHOWN = ("ray", "torch", "transformers")

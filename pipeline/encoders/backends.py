@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from pipeline.config import EncoderConfig
-from pipeline.encoders.families import Architecture
+from pipeline.encoders.architecture.families import Architecture
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import ConfigError
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.encoders.brackets import Brackets
-from pipeline.encoders.prompts import PromptPooling
 from pipeline.records import DeadCode
 
 Vectors = npt.NDArray[np.float32]
+Brackets = Literal["query", "document"]
+PromptPooling = Literal["include", "exclude", "instructor", "unknown"]
+"""`unknown`: the files do not tell, so that no prompt is accepted."""
 
 
 class Progress(Protocol):

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import failpoints
+from pipeline.encoders.architecture.modules import require_width
 from pipeline.encoders.base import EncoderSpec, PreparedTexts, Progress, Vectors
-from pipeline.encoders.modules import require_width
 from pipeline.exceptions import ConfigError
 
 PREFIX = "hashing:"

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.encoders.families import T5_KIN, family_of
+from pipeline.encoders.architecture.families import T5_KIN, family_of
 from pipeline.exceptions import ConfigError, DeviceError, ModelError
 
 CPU_BATCH_TOKENS = 2048

@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EncoderConfig, RemoteConfig
-from pipeline.encoders import backends, brackets, hashing, precision, prompts
-from pipeline.encoders.base import Encoder, EncoderSpec, Preparer
-from pipeline.encoders.model_files import locate, relocate
-from pipeline.encoders.modules import ModuleChain, output_dimension, read_chain, require_weights, require_width
+from pipeline.encoders import backends, hashing, precision
+from pipeline.encoders.architecture.modules import (
+    ModuleChain,
+    output_dimension,
+    read_chain,
+    require_weights,
+    require_width,
+)
+from pipeline.encoders.base import Brackets, Encoder, EncoderSpec, Preparer, PromptPooling
+from pipeline.encoders.files.locating import locate, relocate
 from pipeline.encoders.precision import Device
+from pipeline.encoders.tokens import brackets, prompts
 from pipeline.exceptions import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.encoders.transformer import Forward
+    from pipeline.encoders.forward.transformer import Forward
 
 _NORMED_FIRST = re.compile(r"(^|/)nomic-ai/nomic-embed-text-v1\.5/?$")
 """Trained to be truncated after a layer norm without weights, which its files do not name (its README does)."""
@@ -58,7 +65,7 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     return replace(spec, revision=folder.revision, files=folder.hashes())
 
 
-def _draft(config: EncoderConfig, device: Device, around: brackets.Brackets | None, folder: Path) -> EncoderSpec:
+def _draft(config: EncoderConfig, device: Device, around: Brackets | None, folder: Path) -> EncoderSpec:
     """Decide all but what the weights' own files say, from a folder that may still lack them."""
     chain = read_chain(config.model, folder, trusted=config.trust_remote_code)
     prompts.require_for_documents(config.prompt, chain.prompts, chain.default_prompt_name)
@@ -136,7 +143,7 @@ def build_preparer(spec: EncoderSpec) -> Preparer:
         from pipeline.encoders.remote.preparing import RemotePreparer
 
         return RemotePreparer(spec)
-    from pipeline.encoders.tokenizer import TextTokenizer  # the others need no tokenizer
+    from pipeline.encoders.tokens.tokenizer import TextTokenizer  # the others need no tokenizer
 
     return TextTokenizer(spec)
 
@@ -156,7 +163,7 @@ def build_encoder(spec: EncoderSpec, device: str, threads: int, remote: RemoteCo
         return RemoteEncoder(spec, remote)
     import torch  # two seconds; only where it is used
 
-    from pipeline.encoders.transformer import TransformerEncoder
+    from pipeline.encoders.forward.transformer import TransformerEncoder
 
     precision.require_dtype(spec.model, spec.dtype, device)
 
@@ -170,7 +177,7 @@ def _build_forward(spec: EncoderSpec, device: torch.device) -> Forward:
         from pipeline.encoders.packed.building import build_packed
 
         return build_packed(spec, device)
-    from pipeline.encoders.padded import PaddedForward  # transformers takes seconds to import
+    from pipeline.encoders.forward.padded import PaddedForward  # transformers takes seconds to import
 
     return PaddedForward(spec, device)
 
@@ -207,7 +214,7 @@ def _max_seq_length(config: EncoderConfig, chain: ModuleChain) -> int:
     return limit
 
 
-def _prompt_pooling(config: EncoderConfig, chain: ModuleChain, heads: list[dict[str, Any]]) -> prompts.PromptPooling:
+def _prompt_pooling(config: EncoderConfig, chain: ModuleChain, heads: list[dict[str, Any]]) -> PromptPooling:
     return prompts.resolve_pooling(
         config.prompt_pooling,
         config.model,

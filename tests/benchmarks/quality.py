@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ndcg_score
 
 from pipeline import read_embeddings
-from pipeline.encoders.model_files import locate
+from pipeline.encoders.files.locating import locate
 
 MODEL = "packaged:all-MiniLM-L6-v2"
 PASSAGES = 5000

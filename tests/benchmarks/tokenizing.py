@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from encoders import tiny_models
-from encoders.test_tokenizer import MODEL_TYPES, spec_for
+from encoders.tokens.test_tokenizer import MODEL_TYPES, spec_for
 
 from pipeline.config import EncoderConfig
 from pipeline.encoders import precision, registry
-from pipeline.encoders.tokenizer import TextTokenizer
+from pipeline.encoders.tokens.tokenizer import TextTokenizer
 
 LIMIT = 512
 REPEATS = 5

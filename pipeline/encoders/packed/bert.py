@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.encoders.architecture.families import family_of
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.batching import packed_batches
-from pipeline.encoders.families import family_of
+from pipeline.encoders.forward.batching import packed_batches
+from pipeline.encoders.forward.weights import Weights, load_weights
 from pipeline.encoders.packed.kernels import Kernels, Norm, Shape
 from pipeline.encoders.packed.packing import Packing
 from pipeline.encoders.packed.products import Activation, Product
 from pipeline.encoders.packed.relative import RelativeBias
-from pipeline.encoders.packed.weights import Weights, load_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

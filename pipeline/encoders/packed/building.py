@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.encoders.architecture.families import family_of
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.families import family_of
+from pipeline.encoders.forward.transformer import Forward
 from pipeline.encoders.packed.bert import PackedBert
 from pipeline.encoders.packed.checking import check_kernels
 from pipeline.encoders.packed.cpu import CpuKernels
 from pipeline.encoders.packed.kernels import Kernels
 from pipeline.encoders.packed.t5 import PackedT5
 from pipeline.encoders.precision import lacking
-from pipeline.encoders.transformer import Forward
 from pipeline.exceptions import ModelError
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from triton.errors import TritonError
 
-from pipeline.encoders.feeding import Feed
+from pipeline.encoders.forward.feeding import Feed
 from pipeline.encoders.packed import triton_kernels
 from pipeline.encoders.packed.kernels import Norm
 from pipeline.encoders.packed.packing import Packing

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.batching import packed_batches
-from pipeline.encoders.feeding import Feed
+from pipeline.encoders.forward.batching import packed_batches
+from pipeline.encoders.forward.feeding import Feed
+from pipeline.encoders.forward.pretrained import load_pretrained, products
 from pipeline.encoders.packed.packing import Buffers, Packing
 from pipeline.encoders.packed.products import build_product, prefers_onednn, rows_to_fill
-from pipeline.encoders.pretrained import load_pretrained, products
 from pipeline.exceptions import ModelError
 
 ATTENTION = "embatch_packed"

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.batching import packed_batches
+from pipeline.encoders.forward.batching import packed_batches
+from pipeline.encoders.forward.weights import Weights, load_weights
 from pipeline.encoders.packed.kernels import Kernels, Norm, Shape
 from pipeline.encoders.packed.packing import Packing
 from pipeline.encoders.packed.products import Activation, Product
 from pipeline.encoders.packed.relative import RelativeBias
-from pipeline.encoders.packed.weights import Weights, load_weights
 
 _RELATIVE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 _SCALE = 1.0

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from pipeline.config import EncoderConfig
 from pipeline.encoders import precision, registry
+from pipeline.encoders.architecture.families import family_of
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.batching import token_batches
-from pipeline.encoders.families import family_of
+from pipeline.encoders.forward.batching import token_batches
+from pipeline.encoders.forward.pooling import build_heads
 from pipeline.encoders.loading import LoadedEncoder
-from pipeline.encoders.pooling import build_heads
 
 Source = Literal["token ids", "texts"]
 

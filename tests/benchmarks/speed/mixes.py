@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from benchmarks.speed.models import MINILM, Counter
 from tokenizers import Tokenizer
 
-from pipeline.encoders.model_files import locate
+from pipeline.encoders.files.locating import locate
 
 MIXES = ("mixed", "short", "long")
 SEED = 7

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.config import EncoderConfig
 from pipeline.encoders import precision, registry
 from pipeline.encoders.base import EncoderSpec
-from pipeline.encoders.model_files import locate
+from pipeline.encoders.files.locating import locate
 
 MINILM = "packaged:all-MiniLM-L6-v2"
 INSTRUCTION = "Represent the documentation paragraph for retrieval: "

@@ -1,0 +1,1 @@
+"""From token ids to vectors: what every forward shares, and the padded one, which runs any model."""
