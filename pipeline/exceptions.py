@@ -13,7 +13,7 @@ PipelineError (1)
 │   ├── SourceMissingError          nothing matches the input
 │   ├── SourceReadError             a file cannot be decoded
 │   ├── SourceChangedError          a file differs from the plan
-│   └── SourceSchemaError           a column is missing or has a type that cannot be carried
+│   └── SourceSchemaError           a column has a type that cannot be carried
 ├── ModelError (6)                  model files, weights or device
 │   ├── ModelChangedError           the files are not those of the plan
 │   └── DeviceError                 no such device where it should encode
@@ -196,7 +196,7 @@ class SourceChangedError(SourceError):
 
 
 class SourceSchemaError(SourceError):
-    """A column is missing, or its type cannot be carried."""
+    """A column has a type that cannot be carried."""
 
     def __init__(self, path: str, column: str, reason: str) -> None:
         super().__init__(path, column, reason)

@@ -42,8 +42,8 @@ def prepare_first(
     """Read and tokenize the first rows of the first files; None where they hold no usable row.
 
     Raises:
-        SourceError: a file cannot be read, or lacks a column.
-        ConfigError: its first lines have none of the named columns.
+        SourceError: a file cannot be read, or a column has a type that does not fit.
+        ConfigError: a key names a column that a file does not have.
     """
     documents = _first_documents(config, sources, rows)
     if not documents.texts:
@@ -58,6 +58,22 @@ def prepare_first(
         truncated=sum(prepared.rows["truncated"].to_pylist()),
         tokens_per_core_s=round(tokens / seconds, 1),
     )
+
+
+def check_first(config: JobConfig, sources: list[SourceFile]) -> int:
+    """Look for the job's columns in the first files; return how many were looked at.
+
+    Raises:
+        SourceError: a file cannot be read, or a column has a type that does not fit.
+        ConfigError: a key names a column that a file does not have.
+    """
+    files, rule = CorpusFiles(config.input.uri), RowRule(config.input, config.encoder.prompt)
+    check, first_row = ColumnCheck(config.input, rule), CutLimits(rows=1, size_bytes=SIZE_BYTES, total_rows=1)
+    for source in sources[:FILES]:
+        check.add(source, READERS[source.format].inspect(files, source, first_row).columns)
+    if len(sources) <= FILES:
+        check.keep_types()
+    return min(len(sources), FILES)
 
 
 def assumed_tokens_per_s(spec: EncoderSpec, device: str) -> float:

@@ -12,13 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import InputConfig, parse_job
+from pipeline.config import parse_job
 from pipeline.doctor import diagnose, job, machine
 from pipeline.storage import open_store
 
 
 def codes(findings):
     return {found.check: found.exit_code for found in findings}
+
+
+@pytest.fixture
+def of_input(job):
+    """Makes a job that reads something else."""
+    return lambda **keys: parse_job({**job, "input": keys})
 
 
 @pytest.fixture
@@ -126,16 +132,25 @@ def test_a_clock_is_compared_with_the_stores(s3_uri, ahead_s, level, exit_code):
     assert (found.level, found.exit_code) == (level, exit_code)
 
 
-def test_an_input_that_cannot_be_listed_is_an_error(tmp_path):
-    found = job.source(InputConfig(uri=str(tmp_path / "nowhere")))
+def test_an_input_that_cannot_be_listed_is_an_error(of_input, tmp_path):
+    found = job.source(of_input(uri=str(tmp_path / "nowhere")))
     assert found.exit_code == 5
     assert "no such file or folder" in found.message
 
 
-def test_files_of_other_formats_are_told(corpus):
+@pytest.mark.parametrize("name", ["a.jsonl", "b.jsonl.gz", "c.parquet"])
+def test_a_column_that_is_not_there_is_an_error_as_in_a_run(of_input, corpus, name):
+    found = job.source(of_input(uri=str(corpus / name), text="txt"))
+    assert (found.level, found.exit_code) == ("error", 2)
+    assert f"input.text: no such column in '{name}'; did you mean 'text'?" in found.message
+
+
+def test_files_of_other_formats_are_told(of_input, corpus):
     (corpus / "README.md").write_text("about")
-    found = job.source(InputConfig(uri=str(corpus)))
+    found = job.source(of_input(uri=str(corpus)))
     assert found.level == "ok"
+    assert "3 files, 0.0 MiB at" in found.message
+    assert "; the columns that the job names are there; 1 left out, for" in found.message
     assert "1 left out, for another format or as a link to a folder: 'README.md'" in found.message
 
 

@@ -6,7 +6,7 @@ A kept column's type: the job's, else the common type of the Parquet files that 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
@@ -37,8 +37,8 @@ class ColumnCheck:
         """Check one file.
 
         Raises:
-            ConfigError: the first rows of a line file have none of the named columns.
-            SourceSchemaError: a Parquet file lacks a column, or its type does not fit.
+            ConfigError: a key names a column that the file, or the first rows of a line file, do not have.
+            SourceSchemaError: a column's type does not fit.
         """
         partitions = dict.fromkeys((name for name, _ in source.partitions), pa.string())
         present: Columns = {**partitions, **columns}
@@ -116,15 +116,15 @@ def _can_become(kind: pa.DataType, wanted: pa.DataType) -> bool:
 def _required(source: SourceFile, present: Columns, name: str, key: str) -> pa.DataType:
     kind = present.get(name)
     if kind is None:
-        raise SourceSchemaError(source.path, name, f"no such column, but {key} names it; {_columns(name, present)}")
+        raise ConfigError(key, _no_column(name, source, present))
     return kind
 
 
-def _no_column(name: str, source: SourceFile, present: Iterable[str]) -> str:
+def _no_column(name: str, source: SourceFile, present: Collection[str]) -> str:
     return f"no such column in {source.path!r}; {_columns(name, present)}"
 
 
-def _columns(name: str, present: Iterable[str]) -> str:
+def _columns(name: str, present: Collection[str]) -> str:
     near = difflib.get_close_matches(name, present, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}it has {', '.join(sorted(present)) or 'no columns'}"
+    return f"{hint}it has {', '.join(sorted(present))}, not {name!r}" if present else "it has no columns"

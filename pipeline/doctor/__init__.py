@@ -39,7 +39,7 @@ def diagnose(config: JobConfig | None, output_uri: str | None = None) -> Iterato
     if config is None or is_local(config.cluster):
         yield machine.shared_memory(LOCAL_OBJECT_STORE_BYTES)
     if config is not None:
-        yield job.source(config.input)
+        yield job.source(config)
     target = output_uri if config is None else config.output.uri
     if target is not None:
         yield from job.output(target)

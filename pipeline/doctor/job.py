@@ -8,13 +8,15 @@ from urllib.parse import urlsplit
 
 from pipeline import plan as plans
 from pipeline.checkpoint import claims
-from pipeline.config import ClusterConfig, InputConfig, RemoteConfig
+from pipeline.config import ClusterConfig, JobConfig, RemoteConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.doctor.finding import Finding, doubt, failure, well
 from pipeline.encoders.measuring.trial import ModelTrial
 from pipeline.encoders.precision import Device
 from pipeline.exceptions import PipelineError, StorageError
+from pipeline.sampling import check_first
 from pipeline.storage import Store, open_store
+from pipeline.wording import counted
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SKEW_SECONDS = 60.0
@@ -47,14 +49,17 @@ def api_key(remote: RemoteConfig) -> Finding:
     return well("api key", f"sent to {remote.base_url!r}")
 
 
-def source(config: InputConfig) -> Finding:
-    """List the input."""
+def source(config: JobConfig) -> Finding:
+    """List the input, and look for the job's columns in its first files."""
     try:
-        listing = CorpusFiles(config.uri).discover(config.format)
+        listing = CorpusFiles(config.input.uri).discover(config.input.format)
+        looked_at = check_first(config, listing.sources)
     except PipelineError as error:
-        return failure("input", error, "check input.uri, and that this machine may list it")
+        return failure("input", error, "check the keys below input, and that this machine may list and read it")
     size = sum(file.size for file in listing.sources)
-    message = f"{len(listing.sources):,} files, {size / 2**20:,.1f} MiB at {config.uri!r}"
+    message = f"{counted(len(listing.sources), 'file')}, {size / 2**20:,.1f} MiB at {config.input.uri!r}"
+    message += "; the columns that the job names are there"
+    message += f" in the first {looked_at}" if looked_at < len(listing.sources) else ""
     if listing.left_out:
         message += f"; {listing.left_out}"
     return well("input", message)

@@ -37,7 +37,7 @@ def make_plan(config: JobConfig, device: Device, listing: Listing | None = None,
     Raises:
         ConfigError: a key does not fit the input or the model.
         PlanChangedError: the other outputs of the series were planned from another input, config or model.
-        SourceError: the input is missing, unreadable, or lacks a column.
+        SourceError: the input is missing or unreadable, or a column has a type that does not fit.
         ModelError: the model's files cannot be used.
     """
     listing = listing or CorpusFiles(config.input.uri).discover(config.input.format)

@@ -10,7 +10,7 @@ import pytest
 from corpus.corpus_reading import read
 
 from pipeline.config import PromptConfig
-from pipeline.exceptions import SourceSchemaError
+from pipeline.exceptions import ConfigError, SourceSchemaError
 
 
 def write(folder: Path, name: str = "a.parquet", **columns: object) -> Path:
@@ -26,20 +26,22 @@ def unchecked_strings(*values: bytes) -> pa.Array:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (
-            {"text": "txt"},
-            "column 'txt' of 'a.parquet': no such column, but input.text names it; did you mean 'text'? it has n, text",
-        ),
-        ({"text": "n"}, "column 'n' of 'a.parquet': is int64; a text is a string column, or a template such as"),
-        ({"text": "{n} {m}"}, "column 'm' of 'a.parquet': no such column, but input.text names it; it has"),
-        ({"id": "ident"}, "column 'ident' of 'a.parquet': no such column, but input.id names it"),
-        ({"keep": ["m"]}, "column 'm' of 'a.parquet': no such column, but input.keep names it"),
+        ({"text": "txt"}, "input.text: no such column in 'a.parquet'; did you mean 'text'? it has n, text, not 'txt'"),
+        ({"text": "{n} {m}"}, "input.text: no such column in 'a.parquet'; it has n, text, not 'm'"),
+        ({"id": "ident"}, "input.id: no such column in 'a.parquet'; it has n, text, not 'ident'"),
+        ({"keep": ["m"]}, "input.keep: no such column in 'a.parquet'; it has n, text, not 'm'"),
     ],
 )
-def test_column_that_is_not_there_or_no_text_is_refused_before_the_run(tmp_path, keys, message):
-    with pytest.raises(SourceSchemaError) as caught:
+def test_column_that_is_not_there_is_the_jobs_mistake_as_with_lines(tmp_path, keys, message):
+    with pytest.raises(ConfigError) as caught:
         read(write(tmp_path, n=[1]), **keys)
-    assert str(caught.value).startswith(message)
+    assert str(caught.value) == message
+
+
+def test_column_that_is_no_text_is_refused_before_the_run(tmp_path):
+    message = r"column 'n' of 'a\.parquet': is int64; a text is a string column, or a template such as"
+    with pytest.raises(SourceSchemaError, match=message):
+        read(write(tmp_path, n=[1]), text="n")
 
 
 @pytest.mark.parametrize("column", [[["a"]], [{"a": 1}], [b"abc"]], ids=["list", "struct", "fixed"])

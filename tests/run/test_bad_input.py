@@ -91,7 +91,11 @@ REFUSED = [
     (no_known_format, 5, "1 file, none ending in .parquet, .pq, .jsonl, .ndjson"),
     (unknown_key, 2, "input.txet: unknown key; did you mean 'text'?"),
     (wrong_column_in_lines, 2, "input.text: no such column in 'a.jsonl'; did you mean 'text'? it has id, text, year"),
-    (wrong_column_in_parquet, 5, "column 'txt' of 'c.parquet': no such column"),
+    (
+        wrong_column_in_parquet,
+        2,
+        "input.text: no such column in 'c.parquet'; did you mean 'text'? it has id, text, year",
+    ),
     (
         text_that_is_no_string,
         5,
