@@ -49,8 +49,10 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
     prompts.require_named(config.model, config.prompt)
     around = brackets.resolve(config.brackets, config.model)
 
-    def draft(folder: Path) -> EncoderSpec:
-        return _draft(config, device, around, folder)
+    drafts: list[EncoderSpec] = []
+
+    def draft(folder: Path) -> None:
+        drafts.append(_draft(config, device, around, folder))
 
     # what does not fit is refused by the small files, before gigabytes are brought here
     folder = locate(
@@ -60,9 +62,11 @@ def resolve(config: EncoderConfig, device: Device) -> EncoderSpec:
         remote_code=config.trust_remote_code,
         check=draft,
     )
-    spec = draft(folder.path)
+    if not drafts:  # all was here
+        draft(folder.path)
+    (spec,) = drafts
     require_weights(config.model, folder.path, spec.heads)
-    return replace(spec, revision=folder.revision, files=folder.hashes())
+    return replace(spec, folder=str(folder.path), revision=folder.revision, files=folder.hashes())
 
 
 def _draft(config: EncoderConfig, device: Device, around: Brackets | None, folder: Path) -> EncoderSpec:

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.config import parse_job
+from pipeline.config import EncoderConfig, parse_job
 from pipeline.encoders import registry
 from pipeline.encoders.files import layout, staging
 from pipeline.encoders.files.locating import locate, relocate
@@ -280,6 +280,17 @@ def test_a_model_behind_a_uri_that_does_not_fit_is_refused_before_its_weights_ar
         registry.resolve(job.encoder, cpu)
     assert "tokenizer.json" in copied
     assert "model.safetensors" not in copied
+
+
+def test_a_model_is_resolved_once_whether_it_was_here_or_came(model, cpu, caplog):
+    upload(model, "memory://models/once")
+    config = EncoderConfig(model="memory://models/once", dtype="float16")
+    came = registry.resolve(config, cpu)
+    assert [record.getMessage() for record in caplog.records] == [
+        "memory://models/once runs padded: there is no packed forward in float16 on a CPU"
+    ]
+    assert Path(came.folder) == locate(config.model, None).path
+    assert registry.resolve(config, cpu) == came
 
 
 def test_the_plan_of_a_uri_finds_the_copy_again_and_notices_another_model(model, tmp_path, monkeypatch):
