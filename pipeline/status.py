@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline import plan as plans
 from pipeline.checkpoint import claims, commits, manifest
-from pipeline.storage import open_store
+from pipeline.exceptions import DamagedOutputError
+from pipeline.storage import Store, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ def status(output_uri: str) -> OutputStatus:
 
     Raises:
         ConfigError: there is no plan there.
+        DamagedOutputError: something below `_job/` is not what was written.
     """
     store = open_store(output_uri)
     plan = plans.require(store)
@@ -71,7 +73,7 @@ def status(output_uri: str) -> OutputStatus:
     head = manifest.load_head(store)
     owner = claims.latest(store)
     beat: dict[str, Any] = (claims.heartbeat(store, owner.run) if owner else None) or {}
-    report = claims.report(store, owner.run) if owner else None
+    report = _report(store, owner.run) if owner else None
     alive = owner is not None and report is None and claims.is_alive(store, owner)
     rows_done = head["rows_in"] if head else sum(unit.rows for unit in plan.units if unit.number in present)
     seen: dict[str, Any] = report["this_run"] if report else beat
@@ -95,6 +97,22 @@ def status(output_uri: str) -> OutputStatus:
         owner_alive=alive,
         last_error=report["error"] if report else None,
     )
+
+
+def _report(store: Store, run: int) -> dict[str, Any] | None:
+    """Return what is shown of a run's closing report; None where it did not close."""
+    report = claims.report(store, run)
+    if report is None:
+        return None
+    try:
+        return {
+            "this_run": {name: float(report["this_run"][name]) for name in ("rows_per_s", "tokens_per_s")},
+            "totals": {"rows_dead": int(report["totals"]["rows_dead"])},
+            "error": report["error"],
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{claims.FOLDER}/{run:06d}.report.json is not what a run wrote of itself ({error!r})"
+        raise DamagedOutputError(store.uri, [what]) from error
 
 
 def _rows_dead(head: dict[str, Any] | None, report: dict[str, Any] | None, beat: dict[str, Any]) -> int:

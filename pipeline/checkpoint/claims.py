@@ -162,22 +162,40 @@ def latest(store: Store) -> Owner | None:
         return None
     try:
         values = json.loads(data)
-        return Owner(**{kept.name: values[kept.name] for kept in fields(Owner)})  # what later versions add is theirs
+        owner = Owner(**{kept.name: values[kept.name] for kept in fields(Owner)})  # what later versions add is theirs
     except (KeyError, TypeError, ValueError) as error:
         what = f"{key} is not a claim ({error!r}); remove it if no run is alive"
         raise DamagedOutputError(store.uri, [what]) from error
+    if owner.run != max(runs):
+        raise DamagedOutputError(store.uri, [f"{key} says run {owner.run}; remove it if no run is alive"])
+    return owner
 
 
 def heartbeat(store: Store, run: int) -> dict[str, Any] | None:
-    """Return what a run last reported of itself."""
-    data = store.read(_key(run, "hb"))
-    return None if data is None else dict(json.loads(data))
+    """Return what a run last reported of itself.
+
+    Raises:
+        DamagedOutputError: it is not what was written.
+    """
+    return _said(store, _key(run, "hb"))
 
 
 def report(store: Store, run: int) -> dict[str, Any] | None:
-    """Return the closing report of a run; None where it did not close."""
-    data = store.read(_key(run, "report.json"))
-    return None if data is None else dict(json.loads(data))
+    """Return the closing report of a run; None where it did not close.
+
+    Raises:
+        DamagedOutputError: it is not what was written.
+    """
+    return _said(store, _key(run, "report.json"))
+
+
+def _said(store: Store, key: str) -> dict[str, Any] | None:
+    data = store.read(key)
+    try:
+        return None if data is None else dict(json.loads(data))
+    except (TypeError, ValueError) as error:
+        what = f"{key} is not what a run wrote of itself ({error!r}); remove it if no run is alive"
+        raise DamagedOutputError(store.uri, [what]) from error
 
 
 def is_alive(store: Store, owner: Owner, interval_s: float = HEARTBEAT_SECONDS) -> bool:

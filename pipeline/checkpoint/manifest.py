@@ -19,7 +19,9 @@ from pipeline.storage import Store
 FORMAT = 1
 HEAD = "_job/manifest.json"
 PART_UNITS = 10_000
-_HEAD_KEYS = {"plan_id", "units", "rows_in", "rows_ok", "dead_by_code", "content_digest", "parts"}
+_COUNTS = ("units", "rows_in", "rows_ok")
+_HEAD = {"plan_id": str, "dead_by_code": dict, "content_digest": str, "parts": object, **dict.fromkeys(_COUNTS, int)}
+"""What readers go by, and of which type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def load_head(store: Store) -> dict[str, Any] | None:
         raise DamagedOutputError(store.uri, [f"{HEAD} is not a manifest"]) from None
     if version != FORMAT:
         raise DamagedOutputError(store.uri, [f"{HEAD} has format {version}; this embatch reads {FORMAT}"])
-    if missing := sorted(_HEAD_KEYS - head.keys()):
+    if missing := sorted(name for name, kind in _HEAD.items() if name not in head or not isinstance(head[name], kind)):
         raise DamagedOutputError(store.uri, [f"{HEAD} does not say {', '.join(missing)}"])
     return head
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.checkpoint import entries
 from pipeline.checkpoint.commits import read_receipt
 from pipeline.exceptions import DamagedOutputError
-from pipeline.fingerprint import canonical_json
+from pipeline.fingerprint import canonical_json, sha256
 from pipeline.records import Receipt
 from pipeline.storage import Store, StoredObject
-from pipeline.storage.base import is_key
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "_job/receipts"
 READERS = 8
+_KEY = re.compile(rf"{FOLDER}/\d{{6}}-\d{{6}}-([0-9a-f]{{12}})\.json")
 
 
 class ReceiptLog:
@@ -37,8 +38,8 @@ class ReceiptLog:
     def flush(self) -> None:
         """Write what is waiting."""
         if self._waiting:
-            key = f"{FOLDER}/{self._run:06d}-{self._written:06d}.json"
-            self._store.create(key, canonical_json(entries.to_columns(self._waiting)))
+            data = canonical_json(entries.to_columns(self._waiting))
+            self._store.create(f"{FOLDER}/{self._run:06d}-{self._written:06d}-{sha256(data)[:12]}.json", data)
             self._written += 1
             self._waiting.clear()
 
@@ -47,8 +48,9 @@ def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[i
     """Return the receipt of every committed unit: from the cache where it fits, else from the shard."""
     cached: dict[int, Receipt] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        for data in pool.map(store.read, [stored.key for stored in store.list(FOLDER) if is_key(stored.key)]):
-            for receipt in _parse(data or b""):
+        named = {stored.key: match[1] for stored in store.list(FOLDER) if (match := _KEY.fullmatch(stored.key))}
+        for data, digest in zip(pool.map(store.read, named), named.values(), strict=True):
+            for receipt in _parse(data or b"", digest):
                 found = present.get(receipt.unit)
                 if found and (found.key, found.size) == (receipt.key, receipt.size_bytes):
                     cached[receipt.unit] = receipt
@@ -63,8 +65,9 @@ def load(store: Store, plan_id: str, present: dict[int, StoredObject]) -> dict[i
     return cached
 
 
-def _parse(data: bytes) -> list[Receipt]:
+def _parse(data: bytes, digest: str) -> list[Receipt]:
+    """Read a batch that is named by its content; nothing of one that is damaged or of another embatch."""
     try:
-        return entries.from_columns(json.loads(data))
+        return entries.from_columns(json.loads(data)) if sha256(data).startswith(digest) else []
     except (AttributeError, KeyError, TypeError, ValueError):
-        return []  # damaged or of another embatch: the shards tell
+        return []  # the shards tell

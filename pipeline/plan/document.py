@@ -24,6 +24,8 @@ PARTS = "_job/plan"
 SERIES = "_series"
 """Below a series of outputs: their names, in order."""
 PART_UNITS = 10_000
+SEAL = "sha256"
+_HEAD_KEYS = {"format", "requested", "resolved", "schema", "columns", "trial", "units", "rows", "parts"}
 
 _PART_SCHEMA = pa.schema(
     [
@@ -131,7 +133,7 @@ def load(store: Store) -> Plan | None:
         version = head["format"]
         if version != FORMAT:
             raise DamagedOutputError(store.uri, [f"{HEAD} has format {version}; this embatch reads {FORMAT}"])
-        if fingerprint.canonical_json(head) != data:
+        if fingerprint.canonical_json(head) != data or not _is_sealed(head):
             raise DamagedOutputError(store.uri, [f"{HEAD} is altered"])
         return Plan(
             plan_id=fingerprint.sha256(data),
@@ -187,7 +189,18 @@ def _serialize(
         "rows": sum(unit.rows for unit in units),
         "parts": entries,
     }
-    return fingerprint.canonical_json(head), parts
+    return fingerprint.canonical_json({**head, SEAL: _seal(head)}), parts
+
+
+def _seal(head: dict[str, Any]) -> str:
+    """Return what the head says of its own bytes: the plan's id is their hash, and nothing else would tell damage."""
+    return fingerprint.sha256(fingerprint.canonical_json(head))
+
+
+def _is_sealed(head: dict[str, Any]) -> bool:
+    """Tell whether a head is what was written; one from before there were seals has exactly the other keys."""
+    rest = {key: value for key, value in head.items() if key != SEAL}
+    return rest.keys() == _HEAD_KEYS and head.get(SEAL, _seal(rest)) == _seal(rest)
 
 
 def _part_bytes(units: list[Unit]) -> bytes:

@@ -11,8 +11,21 @@ from pipeline.checkpoint.commits import commit, committed
 from pipeline.checkpoint.entries import from_columns, to_columns
 from pipeline.checkpoint.receipts import FOLDER, ReceiptLog, load
 from pipeline.exceptions import DamagedOutputError
+from pipeline.fingerprint import canonical_json, sha256
 from pipeline.records import Effort
 from pipeline.storage import open_store
+
+
+class Asked:
+    """A store that remembers what was read."""
+
+    def __init__(self, store):
+        self._store, self.keys = store, []
+        self.list = store.list
+
+    def read(self, key):
+        self.keys.append(key)
+        return self._store.read(key)
 
 
 @pytest.fixture
@@ -21,16 +34,20 @@ def receipts(store, make_shard, plan_id):
     return {unit: commit(store, make_shard(unit, dead=unit % 2), plan_id) for unit in range(3)}
 
 
+def batches(store):
+    return [stored.key.removeprefix(f"{FOLDER}/").rpartition("-")[0] for stored in store.list(FOLDER)]
+
+
 def test_log_writes_batches_and_the_rest_on_flush(store, receipts):
     log = ReceiptLog(store, run=4, batch=2)
     for receipt in receipts.values():
         log.add(receipt)
-    assert [stored.key for stored in store.list(FOLDER)] == [f"{FOLDER}/000004-000000.json"]
+    assert batches(store) == ["000004-000000"]
 
     log.flush()
     log.flush()
 
-    assert [stored.key for stored in store.list(FOLDER)] == [f"{FOLDER}/000004-00000{part}.json" for part in (0, 1)]
+    assert batches(store) == ["000004-000000", "000004-000001"]
 
 
 def test_receipts_without_a_cache_come_from_the_shards(store, receipts, plan_id):
@@ -61,9 +78,13 @@ def test_cached_receipts_are_those_of_the_shards(store, receipts, plan_id):
         log.add(replace(receipt, effort=effort))
     log.flush()
 
-    cached = from_columns(json.loads(store.read(f"{FOLDER}/000001-000000.json")))
+    (batch,) = store.list(FOLDER)
+    cached = from_columns(json.loads(store.read(batch.key)))
 
     assert {receipt.unit: receipt for receipt in cached} == receipts
+    asked = Asked(store)
+    assert load(asked, plan_id, committed(store, plan_id)) == receipts
+    assert asked.keys == [batch.key]
 
 
 def test_receipts_from_before_compact_vectors_are_read(receipts):
@@ -76,7 +97,18 @@ def test_receipts_from_before_compact_vectors_are_read(receipts):
 
 @pytest.mark.parametrize("damage", [b'{"unit": 0', b"\xff\xfe", b"[]", b'{"unit":[0]}', b""])
 def test_damaged_cache_gives_way_to_the_shards(store, receipts, plan_id, damage):
-    store.create(f"{FOLDER}/000001-000000.json", damage)
+    store.create(f"{FOLDER}/000001-000000-{sha256(damage)[:12]}.json", damage)
+
+    assert load(store, plan_id, committed(store, plan_id)) == receipts
+
+
+def test_a_flipped_bit_in_the_cache_gets_into_no_manifest(store, receipts, plan_id):
+    log = ReceiptLog(store, run=1, batch=10)
+    log.add(receipts[0])
+    log.flush()
+    (batch,) = store.list(FOLDER)
+    written = json.loads(store.read(batch.key))
+    store.replace(batch.key, canonical_json({**written, "rows_ok": [written["rows_ok"][0] ^ 1]}))
 
     assert load(store, plan_id, committed(store, plan_id)) == receipts
 

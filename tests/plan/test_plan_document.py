@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.exceptions import ConfigError, DamagedOutputError, PlanChangedError
 from pipeline.fingerprint import canonical_json
 from pipeline.plan import document
-from pipeline.plan.document import HEAD, Plan, build, load, publish, require, shard_key
+from pipeline.plan.document import HEAD, SEAL, Plan, build, load, publish, require, shard_key
 from pipeline.records import Format, Slice, SourceFile, Unit
 from pipeline.schema import output_schema
 from pipeline.storage import open_store
@@ -193,6 +193,26 @@ def test_flipped_bit_anywhere_in_a_part_is_damage(tmp_path):
 
 def without(head: dict, key: str) -> dict:
     return {name: value for name, value in head.items() if name != key}
+
+
+def test_flipped_bit_anywhere_in_a_head_is_damage(tmp_path):
+    publish(store_in(tmp_path), make_plan())
+    data = (tmp_path / HEAD).read_bytes()
+    for at in range(len(data)):
+        (tmp_path / HEAD).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(DamagedOutputError, match=HEAD):
+            load(store_in(tmp_path))
+
+
+def test_head_from_before_there_were_seals_loads(tmp_path):
+    publish(store_in(tmp_path), make_plan())
+    head = json.loads((tmp_path / HEAD).read_bytes())
+    (tmp_path / HEAD).write_bytes(canonical_json(without(head, SEAL)))
+    found = load(store_in(tmp_path))
+    assert (found.units, found.requested, found.resolved) == (make_plan().units, REQUESTED, RESOLVED)
+    (tmp_path / HEAD).write_bytes(canonical_json({**without(head, SEAL), "sha255": head[SEAL]}))
+    with pytest.raises(DamagedOutputError, match="is altered"):
+        load(store_in(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ EXPECTED_OBJECTS = [
     r"_job/plan\.json",
     r"_job/plan/part-00000-[0-9a-f]{12}\.parquet",
     r"_job/probe",
-    r"_job/receipts/000001-000000\.json",
+    r"_job/receipts/000001-000000-\w{12}\.json",
     r"_job/report\.html",
     r"_job/report\.json",
     r"_job/runs/000001\.hb",
