@@ -38,7 +38,7 @@ def own_stdout() -> None:
 
     Ray prints notices of its workers to stdout, which would break `--json`.
     """
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8", errors=streams.UNENCODABLE)
     sys.stdout.flush()
     os.dup2(2, 1)
     _stdout.file = cast("TextIO", streams.Results(results))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from pipeline.exceptions import StorageError
+
+UNENCODABLE = "backslashreplace"
+"""What is no Unicode, as in the names of some files, is shown as Python shows it on stderr."""
 
 
 def secure() -> None:
@@ -20,6 +24,8 @@ def secure() -> None:
         _occupy(number)
     for number, name in closed:
         setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors=UNENCODABLE)  # results are UTF-8 in any locale
     sys.stderr = cast("TextIO", Messages(sys.stderr))
     sys.stdout = cast("TextIO", Results(sys.stdout))
 

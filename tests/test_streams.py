@@ -54,6 +54,12 @@ def test_a_result_that_cannot_be_written_is_an_error_of_storage(shell, tmp_path)
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("command", ["config show job.yaml --output b\u00fcro", "verify b\u00fcro", "status b\u00fcro"])
+def test_what_an_ascii_terminal_lacks_ends_no_command(shell, tmp_path, command):
+    assert shell(f"ln -sfn output b\u00fcro; PYTHONIOENCODING=ascii embatch {command} >{tmp_path}/said") == 0
+    assert "b\u00fcro" in (tmp_path / "said").read_text(encoding="utf-8")
+
+
 def test_a_closed_stream_takes_no_file(shell, tmp_path):
     """Else what any library prints would go into the file that was opened next."""
     write = f"open('{tmp_path}/file', 'w'); import os; os.write(2, b'printed')"
