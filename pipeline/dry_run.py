@@ -46,9 +46,10 @@ class Asking:
 class Preview:
     """What a run of a job would do now.
 
-    `added` are files that came after the plan, which a run leaves out. `sample` is of the first rows, None where there
-    is nothing to do; `tokens_estimate` scales it to all rows. `tokenizing` is None for encoders without tokens,
-    `asking` for all but hosted models. `remote_code` has the files of the model's own code that will run.
+    `added` are files that came after the plan, which a run leaves out; `elsewhere` counts those of the input that other
+    outputs of the series have, or the next one will. `sample` is of the first rows, None where there is nothing to do;
+    `tokens_estimate` scales it to all rows. `tokenizing` is None for encoders without tokens, `asking` for all but
+    hosted models. `remote_code` has the files of the model's own code that will run.
     """
 
     plan_id: str
@@ -58,6 +59,7 @@ class Preview:
     file_bytes: int
     ignored: list[str]
     added: list[str]
+    elsewhere: int
     rows: int
     units: int
     unit_rows: int
@@ -111,6 +113,7 @@ def preview(config: JobConfig) -> Preview:
         file_bytes=sum(source.size for source in plan.sources),
         ignored=listing.ignored,
         added=added,
+        elsewhere=len(listing.sources) - len(plan.sources) if plan.in_series else 0,
         rows=plan.rows,
         units=len(plan.units),
         unit_rows=plan.resolved["unit_rows"],

@@ -24,10 +24,7 @@ def plan(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> Non
     found = preview(config)
     values = found.to_values()
     lines = [
-        (
-            "input",
-            f"{config.input.uri}: {console.counted(values['files'], 'file')}, {console.size(values['file_bytes'])}",
-        ),
+        ("input", f"{config.input.uri}: {_files(values)}"),
         ("rows", f"{values['rows']:,}" + (" (trial: input.limit is set)" if values["trial"] else "")),
         ("units", f"{values['units']:,} of at most {values['unit_rows']:,} rows"),
         ("committed", f"{console.counted(values['units_committed'], 'unit')}; {values['units_pending']:,} to do"),
@@ -49,6 +46,13 @@ def plan(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> Non
     if found.added:
         console.warn(describe_added(found.added))
     console.result(values, lines, as_json=as_json, title=f"{config.name}: plan")
+
+
+def _files(values: dict[str, Any]) -> str:
+    """Say what is planned, and of a series how much of the input is not."""
+    planned = f"{console.counted(values['files'], 'file')}, {console.size(values['file_bytes'])}"
+    elsewhere = console.counted(values["elsewhere"], "other file")
+    return planned + (f"; {elsewhere} for other outputs of the series" if values["elsewhere"] else "")
 
 
 def _reads(values: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pipeline import plan as plans
 from pipeline import planning
 from pipeline.audit import verify_series
 from pipeline.config import JobConfig, parse_job
+from pipeline.dry_run import preview
 from pipeline.embeddings import read_embeddings
 from pipeline.exceptions import (
     ConfigError,
@@ -72,6 +73,7 @@ def test_each_output_takes_what_is_new(tmp_path, where, request):
     assert files(corpus.embed("day=1")) == ["a.jsonl", "b.jsonl"]
     corpus.add("aa.jsonl", "c.jsonl")
     assert files(planning.make(corpus.job("day=2"))) == ["aa.jsonl", "c.jsonl"]
+    assert preview(corpus.job("day=2")).elsewhere == 2
     assert plans.outputs(open_store(corpus.series)) == ["day=1"]  # a look takes no place
     assert files(corpus.embed("day=2")) == ["aa.jsonl", "c.jsonl"]
     report = verify_series(corpus.series)
