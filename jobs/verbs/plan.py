@@ -51,7 +51,7 @@ def plan(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> Non
 def _files(values: dict[str, Any]) -> str:
     """Say what is planned, and of a series how much of the input is not."""
     planned = f"{console.counted(values['files'], 'file')}, {console.size(values['file_bytes'])}"
-    elsewhere = console.counted(values["elsewhere"], "other file")
+    elsewhere = console.counted(values["elsewhere"], "more file")
     return planned + (f"; {elsewhere} for other outputs of the series" if values["elsewhere"] else "")
 
 
