@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.audit import verify as verify
     from pipeline.config import JobConfig as JobConfig
     from pipeline.dry_run import preview as preview
+    from pipeline.embeddings import encoder_of as encoder_of
     from pipeline.embeddings import read_embeddings as read_embeddings
     from pipeline.encoders.loading import load_encoder as load_encoder
     from pipeline.job import RunOptions as RunOptions
@@ -22,6 +23,7 @@ _PUBLIC = {
     "JobConfig": "pipeline.config",
     "RunOptions": "pipeline.job",
     "RunReport": "pipeline.report",
+    "encoder_of": "pipeline.embeddings",
     "load_encoder": "pipeline.encoders.loading",
     "preview": "pipeline.dry_run",
     "read_embeddings": "pipeline.embeddings",

@@ -1,8 +1,9 @@
-"""Read a finished output back: the manifest decides what belongs to it."""
+"""Read a finished output back, and encode what is to be compared with it: the manifest and the plan decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -10,7 +11,8 @@ from pipeline import plan as plans
 from pipeline import shard
 from pipeline.calibration import from_footer
 from pipeline.checkpoint import commits, manifest
-from pipeline.exceptions import DamagedOutputError, InterruptedRunError
+from pipeline.encoders.loading import LoadedEncoder, load_encoder
+from pipeline.exceptions import ConfigError, DamagedOutputError, InterruptedRunError, ModelChangedError
 from pipeline.storage import Store, open_store
 
 
@@ -41,6 +43,45 @@ def read_embeddings(
             raise DamagedOutputError(output_uri, [f"{key} is missing"])
         table = shard.read(data, key, columns)
         yield _decoded(table) if decode and "embedding" in table.column_names else table
+
+
+def encoder_of(
+    output_uri: str,
+    *,
+    prompt: str | Mapping[str, str] | None = None,
+    brackets: Literal["none", "query", "document"] | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> LoadedEncoder:
+    """Load the encoder that an output was made with, for queries and other texts to be compared with its rows.
+
+    The same model files, compared by sha256, and the same keys; precision too, unless this is another kind of device
+    and the job left it open. Vectors are float32, whatever `output.vectors` says.
+
+    Args:
+        output_uri: an embatch output, complete or not, or a series of them.
+        prompt: as `encoder.prompt`, such as `"query: "` or `{"name": "query"}`; None: the output's own.
+        brackets: as `encoder.brackets`, of SGPT; None: the output's own.
+        device: where to encode.
+
+    Raises:
+        ConfigError: no embatch output is there, it is of a hosted model, or the prompt does not fit the model.
+        ModelChangedError: the model's files are others than the plan's.
+        ModelError: the model's files or the device cannot be used.
+    """
+    store = open_store(output_uri)
+    plan = plans.require(next((open_store(f"{store.uri}/{name}") for name in plans.outputs(store)), store))
+    planned, keys = plan.resolved["encoder"], dict(plan.requested["encoder"])
+    if keys.get("remote"):
+        reason = "is of a hosted model, whose key is in no output; use load_encoder(model, backend='remote', remote=…)"
+        raise ConfigError("OUTPUT", f"{output_uri!r} {reason}")
+    keys["revision"] = planned["revision"] or keys["revision"]
+    given: dict[str, Any] = {"prompt": prompt, "brackets": brackets}
+    keys |= {key: value for key, value in given.items() if value is not None}
+    encoder = load_encoder(device=device, **keys)
+    changed = [name for name, digest in encoder.spec.files.items() if planned["files"].get(name) != digest]
+    if changed:
+        raise ModelChangedError(planned["model"], encoder.spec.folder, changed)
+    return encoder
 
 
 def _decoded(table: pa.Table) -> pa.Table:

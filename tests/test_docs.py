@@ -22,9 +22,11 @@ LINK = re.compile(r"\]\((?!http|#)([^)#]+)")
 
 @pytest.mark.ray
 @pytest.mark.model
-def test_quickstart_runs_as_printed(tmp_path):
+def test_quickstart_and_what_follows_run_as_printed(tmp_path):
     blocks = BLOCK.findall((ROOT / "docs/quickstart.md").read_text())
-    assert len(blocks) >= 5
+    session = BLOCK.findall((ROOT / "docs/using-vectors.md").read_text())
+    assert (len(blocks) >= 5, len(session) >= 6, {language for language, _ in session}) == (True, True, {"python"})
+    blocks.append(("python", "".join(text for _, text in session)))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, text in blocks:
         command = ["bash", "-euc", text] if language == "bash" else [sys.executable, "-c", text]

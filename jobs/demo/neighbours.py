@@ -6,13 +6,9 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline import plan as plans
-from pipeline.embeddings import read_embeddings
-from pipeline.encoders.registry import build_encoder, build_preparer, restore
-from pipeline.storage import open_store
+from pipeline import encoder_of, read_embeddings
 
 QUERIES = (
     "How do I release a block of memory that was allocated?",
@@ -22,19 +18,13 @@ QUERIES = (
 SHOWN = 3
 
 
-def encode_queries(output: str) -> npt.NDArray[np.float32]:
-    """Encode the queries exactly as the output was made, float32 [queries, dimension]."""
-    spec = restore(plans.require(open_store(output)).resolved["encoder"])
-    prepared = build_preparer(spec).prepare(QUERIES)
-    return build_encoder(spec, "cpu", threads=1).encode(prepared)
-
-
 def neighbours(output: str) -> Iterator[tuple[str, list[tuple[float, str]]]]:
     """Yield each query with its nearest rows as (cosine, id)."""
     table = pa.concat_tables(read_embeddings(output, ["id", "embedding"], decode=True))
     flat = table["embedding"].combine_chunks().flatten()
     vectors = flat.to_numpy().reshape(len(table), -1)
-    for query, scores in zip(QUERIES, encode_queries(output) @ vectors.T, strict=True):
+    queries = encoder_of(output, device="cpu").encode(QUERIES)
+    for query, scores in zip(QUERIES, queries @ vectors.T, strict=True):
         best = np.argsort(-scores)[:SHOWN]
         yield query, [(float(scores[row]), table["id"][row].as_py()) for row in best]
 
