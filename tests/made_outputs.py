@@ -20,10 +20,12 @@ from pipeline.calibration import Calibration, calibrate
 from pipeline.checkpoint import calibrations, commits, manifest
 from pipeline.config import JobConfig, parse_job
 from pipeline.encoders import precision
+from pipeline.encoders.base import Encoded
 from pipeline.encoders.hashing import HashingEncoder
 from pipeline.encoders.registry import spec_of
 from pipeline.plan import Plan
 from pipeline.ray_data import payload
+from pipeline.ray_data.assembling import assemble, usable
 from pipeline.ray_data.order import WorkOrder, describe, make_order
 from pipeline.ray_data.reading import read_sample, read_units
 from pipeline.records import Receipt, Unit
@@ -136,7 +138,7 @@ def embed(
         before_unit(unit.number)
         row = next(iter(read_units(pa.table({"units": [[unit.to_json()]]}), order)))
         assert row.column("error")[0].as_py() is None
-        made = encode(order, plan, payload.from_row(row), unit)
+        made = encode(order, payload.from_row(row), unit)
         receipts.append(commits.commit(store, made, plan.plan_id))
     manifest.publish(store, plan.plan_id, receipts, single_writer=False)
     return plan
@@ -148,25 +150,10 @@ def calibrated(plan: Plan, order: WorkOrder) -> Calibration:
     return calibrate(plan.plan_id, plan.vectors, plan.resolved["encoder"]["dimension"], sample)
 
 
-def encode(order: WorkOrder, plan: Plan, work: payload.Payload, unit: Unit) -> shard.Shard:
-    vectors = HashingEncoder(spec_of(plan.resolved["encoder"])).encode(work.prepared)
-    codes = vectors if order.calibration is None else order.calibration.encode(vectors)[0]
-    sources = [piece.source.path for piece in unit.slices]
-    columns = {
-        "id": work.ids.cast(pa.string()),
-        **work.keep,
-        "embedding": pa.FixedSizeListArray.from_arrays(codes.reshape(-1), type=plan.schema.field("embedding").type),
-        "n_tokens": work.prepared.rows["n_tokens"],
-        "truncated": work.prepared.rows["truncated"],
-        "source_file": pa.array(sources, pa.string()).take(work.slice_index),
-        "source_row": work.source_row,
-    }
-    table = pa.table([columns[name] for name in plan.schema.names], schema=plan.schema)
-    letters = [
-        (sources[dead["slice_index"]], dead["row"], dead["code"], dead["reason"]) for dead in work.dead.to_pylist()
-    ]
-    told = {} if order.calibration is None else order.calibration.description()
-    return build(plan, unit.number, table, shard.dead_table(letters), **told)
+def encode(order: WorkOrder, work: payload.Payload, unit: Unit) -> shard.Shard:
+    spec = spec_of(order.encoder)
+    vectors = HashingEncoder(spec).encode(work.prepared)
+    return assemble(order, unit, work, Encoded(vectors=vectors), usable(vectors, normalized=spec.normalized))
 
 
 def build(plan: Plan, unit: int, table: pa.Table, dead: pa.Table, **described: str) -> shard.Shard:

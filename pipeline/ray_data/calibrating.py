@@ -21,8 +21,8 @@ from pipeline.checkpoint.claims import Claim
 from pipeline.encoders.base import Vectors
 from pipeline.exceptions import PipelineError, PoisonUnitError, from_json, to_json
 from pipeline.plan import Plan, sample_units
+from pipeline.ray_data.assembling import usable
 from pipeline.ray_data.dataset import ACTOR_RESTARTS
-from pipeline.ray_data.encoding import usable
 from pipeline.ray_data.ledger import start_ledger
 from pipeline.ray_data.order import WorkOrder
 from pipeline.ray_data.pool import Pool
