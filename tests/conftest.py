@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,9 @@ import pytest
 from samples import ROOT, make_rows, write_jsonl
 
 from pipeline.encoders import precision
+
+if TYPE_CHECKING:
+    from openai_server import EmbeddingsServer
 
 pytest_plugins = ["store_fixtures"]
 
@@ -58,6 +61,15 @@ def embatch() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddingsServer]:
+    """An embeddings API over HTTP that a test may have fail."""
+    from openai_server import serving  # torch, for the few tests that ask
+
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture(scope="session", autouse=True)

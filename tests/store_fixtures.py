@@ -82,6 +82,12 @@ def s3_uri(bucket: str) -> str:
     return f"s3://{bucket}/jobs/out"
 
 
+@pytest.fixture
+def s3_store(s3_uri: str) -> Store:
+    """Open an empty store on S3."""
+    return open_store(s3_uri)
+
+
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
 def output_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return an output URI on each kind of store."""

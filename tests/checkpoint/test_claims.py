@@ -14,7 +14,6 @@ import pytest
 
 from pipeline.checkpoint import claims
 from pipeline.exceptions import InterruptedRunError, OutputOwnedError, StorageError
-from pipeline.storage import open_store
 from pipeline.storage.s3 import RETRY_ATTEMPTS
 
 NEVER = 3600.0
@@ -180,11 +179,6 @@ def test_a_run_that_fails_closes_with_its_report(store):
 def test_the_probe_passes_a_store_with_create_only_writes(store):
     assert claims.probe(store)
     assert claims.probe(store)
-
-
-@pytest.fixture
-def s3_store(s3_uri):
-    return open_store(s3_uri)
 
 
 @pytest.mark.s3

@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.checkpoint.commits import commit, committed, read_receipt
 from pipeline.exceptions import ConflictError, StorageError
-from pipeline.storage import open_store
 
 
 def test_commit_publishes_the_shard_and_its_dead_letters(store, make_shard, plan_id):
@@ -83,11 +82,6 @@ def test_shard_that_is_taken_and_then_gone_is_a_conflict(store, make_shard, plan
 
     with pytest.raises(ConflictError, match="something else deletes"):
         commit(DeletesBetween(), make_shard(7), plan_id)
-
-
-@pytest.fixture
-def s3_store(s3_uri):
-    return open_store(s3_uri)
 
 
 @pytest.mark.s3

@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from encoders import tiny_models
+from encoders.comparing import cosines
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -186,12 +187,6 @@ def encode(folder: Path | str, texts: list[str], prompt: str | None = None, **ke
     """Encode with a job's encoder, prepared and encoded apart as a job does it."""
     spec = resolve(folder, prompt, **keys)
     return registry.build_encoder(spec, "cpu", 1).encode(registry.build_preparer(spec).prepare(texts))
-
-
-def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Return the cosine of each pair of rows, in float64."""
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 def test_float32_vectors_equal_the_references(built):

@@ -34,12 +34,6 @@ GOOD = [row["text"] for number, row in enumerate(ROWS) if number not in (REFUSED
 
 
 @pytest.fixture
-def server():
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
 def values(server, tmp_path):
     """A job of 200 rows in 8 units, some requests each."""
     write_jsonl(tmp_path / "corpus/a.jsonl", ROWS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from encoders import tiny_models
+from encoders.comparing import cosines
 
 from pipeline.config import EncoderConfig
 from pipeline.encoders.forward.transformer import TransformerEncoder
@@ -42,11 +43,6 @@ def folder(request, tmp_path_factory):
 
 def spec_of(folder, **keys):
     return resolve(EncoderConfig(model=str(folder), **{"pooling": "mean", "dtype": "float32", **keys}), CPU)
-
-
-def cosines(ours, theirs):
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    return (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
 
 
 @pytest.mark.parametrize("dtype", CLOSE, ids=str)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from openai_server import FORBIDDEN, KEY, MODEL, Faults, serving
+from openai_server import FORBIDDEN, KEY, MODEL, Faults
 
 openai = pytest.importorskip("openai")
 
 TEXTS = ["one text", "another, longer text", "é漢"]
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

@@ -22,12 +22,6 @@ from pipeline.records import DeadCode
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(120)]
 
 
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("TEST_API_KEY", KEY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import stamina
-from openai_server import KEY, MODEL, serving
+from openai_server import KEY, MODEL
 from samples import make_rows, write_jsonl
 
 from jobs.console import amount
@@ -22,12 +22,6 @@ from pipeline.plan.making import REMOTE_UNIT_ROWS
 from pipeline.storage import open_store
 
 GPU = Device(kind="cuda", bf16=True)
-
-
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
