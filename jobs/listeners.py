@@ -58,6 +58,7 @@ class LiveBars:
     def progressed(self, progress: Progress) -> None:
         """Move the bar."""
         if progress.rows_done == self._begun:
+            self._bar.update(self._task, rate=_beginning(progress))
             return
         self._bar.update(
             self._task,
@@ -99,13 +100,20 @@ class LogLines:
         console.note(
             f"{progress.units_done:,}/{progress.units_total:,} units, "
             f"{progress.rows_done:,}/{progress.rows_total:,} rows, {progress.rows_dead:,} dead letters, "
-            f"{STARTING if progress.rows_done == self._begun else going}",
+            f"{_beginning(progress) if progress.rows_done == self._begun else going}",
             **asdict(progress),
         )
 
     def warned(self, message: str) -> None:
         """Print at once."""
         console.warn(message)
+
+
+def _beginning(progress: Progress) -> str:
+    """Say what goes on before the first row of this run is encoded."""
+    if not progress.sample_units:
+        return STARTING
+    return f"a sample is encoded for the calibration, {progress.sample_units_done} of {progress.sample_units} units"
 
 
 def _plan_line(progress: Progress, lost_work_units: int) -> str:

@@ -33,7 +33,8 @@ class Calibration:
     """One job's rule; `scale` and `offset` are of int8, one a number of the vector, else empty.
 
     `recall_at_10` is how many of the ten nearest neighbours in the sample by float vectors are among the ten nearest
-    by codes, on average; None where the sample has no two rows.
+    by codes, on average; None where the sample has no two rows. `sample_tokens` is what encoding the sample took, None
+    where embatch did not count it yet.
     """
 
     plan_id: str
@@ -44,6 +45,7 @@ class Calibration:
     recall_at_10: float | None = None
     scale: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
+    sample_tokens: int | None = None
 
     def encode(self, vectors: Vectors) -> tuple[Codes, npt.NDArray[np.int64]]:
         """Turn finite vectors, [n, dimension], into codes, and count what was cut to the ends of its range.
@@ -80,7 +82,10 @@ class Calibration:
 
     def to_json(self) -> bytes:
         """Serialize; equal calibrations give equal bytes."""
-        return canonical_json({"format": FORMAT, **asdict(self)})
+        values = asdict(self)
+        if self.sample_tokens is None:
+            del values["sample_tokens"]
+        return canonical_json({"format": FORMAT, **values})
 
     @property
     def digest(self) -> str:
@@ -94,8 +99,10 @@ class Calibration:
         return told | {name: json.dumps(values) for name, values in ranges.items()}
 
 
-def calibrate(plan_id: str, vectors: str, dimension: int, sample: Sequence[Vectors]) -> Calibration:
-    """Make a job's rule from the finite vectors of a sample, [rows, dimension] a unit."""
+def calibrate(
+    plan_id: str, vectors: str, dimension: int, sample: Sequence[Vectors], tokens: int | None = None
+) -> Calibration:
+    """Make a job's rule from the finite vectors of a sample, [rows, dimension] a unit, of so many tokens."""
     rows = np.concatenate([np.empty((0, dimension), np.float32), *sample])
     scale, offset = _fitted(rows) if vectors == "int8" else ((), ())
     rule = Calibration(
@@ -104,6 +111,7 @@ def calibrate(plan_id: str, vectors: str, dimension: int, sample: Sequence[Vecto
         dimension=dimension,
         sample_rows=len(rows),
         sample_units=len(sample),
+        sample_tokens=tokens,
         scale=scale,
         offset=offset,
     )

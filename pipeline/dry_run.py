@@ -8,14 +8,14 @@ from typing import Any
 
 from pipeline import plan as plans
 from pipeline import planning, schema
-from pipeline.checkpoint import commits
+from pipeline.calibration import UNCODED
+from pipeline.checkpoint import calibrations, commits
 from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.encoders import registry
 from pipeline.encoders.remote.batches import TYPICAL_BYTES, most_tokens
-from pipeline.records import Unit
 from pipeline.sampling import Sample, assumed_tokens_per_s, prepare_first
-from pipeline.storage import open_store
+from pipeline.storage import Store, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def preview(config: JobConfig) -> Preview:
         sample=sample,
         tokens_estimate=round(sample.tokens / sample.rows * plan.rows) if sample else None,
         tokenizing=_tokenizing(plan, sample) if sample else None,
-        asking=_asking(config, pending, sample) if sample else None,
+        asking=_asking(config, [unit.rows for unit in pending] + _calibrating(store, plan), sample) if sample else None,
     )
 
 
@@ -159,17 +159,24 @@ def _tokenizing(plan: plans.Plan, sample: Sample) -> Tokenizing | None:
     )
 
 
-def _asking(config: JobConfig, pending: list[Unit], sample: Sample) -> Asking | None:
+def _calibrating(store: Store, plan: plans.Plan) -> list[int]:
+    """Return how many rows of each unit are encoded for a calibration that is still to be made."""
+    if plan.vectors == UNCODED or calibrations.load(store, plan.plan_id, plan.vectors) is not None:
+        return []
+    return [rows for _, rows in plans.sample_units(plan.units)]
+
+
+def _asking(config: JobConfig, rows: list[int], sample: Sample) -> Asking | None:
     remote = config.encoder.remote
     if remote is None:
         return None
     mean = sample.tokens / sample.rows
     fitting = remote.max_batch_tokens / most_tokens(round(mean * TYPICAL_BYTES))
     a_request = min(remote.max_batch_items, max(fitting, 1))
-    tokens = round(mean * sum(unit.rows for unit in pending))
+    tokens = round(mean * sum(rows))
     return Asking(
         url=f"{remote.base_url}/embeddings",
-        requests=sum(ceil(unit.rows / a_request) for unit in pending),
+        requests=sum(ceil(together / a_request) for together in rows),
         tokens=tokens,
         cost=config.encoder.cost(tokens),
     )

@@ -17,13 +17,7 @@ from pipeline.config import JobConfig
 from pipeline.corpus import CorpusFiles
 from pipeline.course import Course
 from pipeline.encoders import registry
-from pipeline.exceptions import (
-    DamagedOutputError,
-    DeadRateError,
-    EmptyInputError,
-    InterruptedRunError,
-    StorageError,
-)
+from pipeline.exceptions import EmptyInputError, InterruptedRunError, StorageError
 from pipeline.plan import Plan
 from pipeline.ray_data.order import CALLS_PER_ACTOR, WorkOrder, make_order
 from pipeline.ray_data.pool import Pool, plan_pool
@@ -85,6 +79,7 @@ class _Run:
         self._head: dict[str, Any] | None = None
         self._facts = {"run_id": uuid.uuid4().hex, "job": config.name}
         self._calibration: Calibration | None = None
+        self._sampled = 0
 
     def execute(self) -> RunReport:
         self._listener.identified(self._facts)
@@ -142,7 +137,7 @@ class _Run:
             self._warn(f"{len(lost)} shards of the finished output are gone; they are made again")
             return False
         self._receipts = {entry.unit: entry for entry in entries}
-        self._refuse_faults(plan, listed)
+        completeness.require(self._store, plan.units, self._receipts, listed)
         self._calibration = calibrations.load(self._store, plan.plan_id, plan.vectors)
         self._earlier = set(self._receipts)
         return True
@@ -175,10 +170,10 @@ class _Run:
         self._replicas = pool.most
         if not session.local:
             require_shared(order, plan.sources[0])
-        order = self._calibrated(plan, order, pool, claim)
         tracker, metrics = Tracker(plan, self._receipts), Metrics(self._config.name)
         claim.report_with(lambda: asdict(tracker.progress()))
         self._listener.planned(tracker.progress(), lost_work_units=pool.most * CALLS_PER_ACTOR)
+        order = self._calibrated(plan, order, pool, claim, tracker)
         log = receipts.ReceiptLog(self._store, claim.run, RECEIPTS_A_BATCH)
         began, tokens, earlier = time.monotonic(), 0, self._tokens()
         try:
@@ -189,7 +184,7 @@ class _Run:
                     self._follow(event, tracker, log, metrics)
                     claim.require()
                     now = tokens + event.tokens_in_flight
-                    self._stop.look(now, self._config.encoder.cost(earlier + now) or 0.0)
+                    self._stop.look(self._sampled + now, self._config.encoder.cost(earlier + now) or 0.0)
         except BaseException:
             with suppress(StorageError):  # a cache; the error that ends the run is the one to tell
                 log.flush()
@@ -200,8 +195,9 @@ class _Run:
         log.flush()
 
     def _tokens(self) -> int:
-        """Tokens of all that is committed, by earlier runs too."""
-        return sum(receipt.tokens for receipt in self._receipts.values())
+        """Tokens of all that is committed, by earlier runs too, and of a calibration's sample."""
+        sample = (self._calibration and self._calibration.sample_tokens) or 0
+        return sample + sum(receipt.tokens for receipt in self._receipts.values())
 
     def _follow(self, event: Event, tracker: Tracker, log: receipts.ReceiptLog, metrics: Metrics) -> None:
         """Take a receipt, and show where the run is."""
@@ -221,13 +217,23 @@ class _Run:
         if event.warning is not None:
             self._warn(event.warning)
 
-    def _calibrated(self, plan: Plan, order: WorkOrder, pool: Pool, claim: claims.Claim) -> WorkOrder:
+    def _calibrated(self, plan: Plan, order: WorkOrder, pool: Pool, claim: claims.Claim, tracker: Tracker) -> WorkOrder:
         """Add the job's one calibration to the orders: the one that is there, else one made now, before any commit."""
         from pipeline.ray_data.calibrating import make_calibration
 
+        def look(done: int, units: int) -> None:
+            tracker.sampled(done, units)
+            self._listener.progressed(tracker.progress())
+            claim.require()
+            self._stop.look()
+
         if self._calibration is None and plan.vectors != UNCODED:
-            made = make_calibration(plan, order, pool, claim, self._stop)
+            made = make_calibration(plan, order, pool, look)
             self._calibration = calibrations.publish(self._store, made)
+            tracker.sampled(0, 0)
+            self._sampled = made.sample_tokens or 0
+            # not before: a limit that is less than a sample would let no run get beyond it
+            self._stop.look(self._sampled, self._config.encoder.cost(self._tokens()) or 0.0)
         return order.calibrated(self._calibration) if self._calibration else order
 
     def _finish(self, plan: Plan, listed: commits.Listed) -> None:
@@ -236,20 +242,11 @@ class _Run:
         for unit in plan.units:
             if unit.number not in self._receipts:
                 raise InterruptedRunError(f"unit {unit.number} gave no receipt")
-        self._refuse_faults(plan, listed)
+        completeness.require(self._store, plan.units, self._receipts, listed)
         self._refuse_empty(plan)
         ordered = [self._receipts[unit.number] for unit in plan.units]
-        totals = manifest.total(ordered)
-        limit = self._config.limits.max_dead_rate
-        if totals.rows_failed > limit * totals.rows_in:
-            raise DeadRateError(totals.rows_failed, totals.rows_in, limit, totals.dead_by_code)
+        completeness.refuse_dead_rate(manifest.total(ordered), self._config.limits.max_dead_rate)
         self._head = manifest.publish(self._store, plan.plan_id, ordered, single_writer=self._options.single_writer)
-
-    def _refuse_faults(self, plan: Plan, listed: commits.Listed) -> None:
-        """Require that every unit is listed as its receipt says and accounts for all its rows, and nothing else is."""
-        faults = completeness.faults(self._store, plan.units, self._receipts, listed)
-        if faults:
-            raise DamagedOutputError(self._store.uri, faults)
 
     def _refuse_empty(self, plan: Plan) -> None:
         if plan.rows == 0 and self._options.fail_on_empty:
@@ -266,8 +263,8 @@ class _Run:
         units = self._plan.units if self._plan else []
         totals = output_totals(committed, self._plan)
         this_run = run_totals(encoded, self._timing, self._replicas, self._course, units)
-        for sums in (totals, this_run):
-            sums["cost"] = self._config.encoder.cost(sums["tokens"])
+        totals["cost"] = self._config.encoder.cost(self._tokens())
+        this_run["cost"] = self._config.encoder.cost(this_run["tokens"] + self._sampled)
         return RunReport(
             name=self._config.name,
             output=self._store.uri,

@@ -26,7 +26,8 @@ BUSY = 0.9
 class RunReport:
     """What a run did. `totals` are of the whole output, `this_run` of what this run encoded itself.
 
-    `cost` in both is by the price in the job, None where it names none; what a lost worker had in flight is not in it.
+    `cost` in both is by the price in the job, None where it names none. The sample of a calibration is in it, but
+    not in `tokens`; what a lost worker had in flight is not.
     `parameters` are the job's keys with every default, `versions` those of the driver.
     """
 
@@ -82,7 +83,10 @@ def describe_vectors(plan: Plan | None, calibration: Calibration | None, receipt
     if plan is None:
         return {}
     numbers = sum(receipt.rows_ok for receipt in receipts) * plan.resolved["encoder"]["dimension"]
-    sample = {"rows": calibration.sample_rows, "units": calibration.sample_units} if calibration else None
+    sample = None
+    if calibration is not None:
+        counts = {"rows": calibration.sample_rows, "units": calibration.sample_units}
+        sample = {**counts, "tokens": calibration.sample_tokens}
     return {
         "kind": plan.vectors,
         "bytes_a_row": bytes_a_vector(plan.schema),

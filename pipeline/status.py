@@ -16,7 +16,8 @@ from pipeline.storage import Store, open_store
 class OutputStatus:
     """Committed of planned. Dead letters and rates are exact once complete, else what the last run reported.
 
-    `rows_in_flight` are encoded and not committed yet, `left_seconds` an estimate; both of a run that is alive.
+    `rows_in_flight` are encoded and not committed yet, `left_seconds` an estimate, `sample_units_done` of
+    `sample_units` are encoded for a calibration that is being made; all of a run that is alive.
     """
 
     output: str
@@ -33,6 +34,8 @@ class OutputStatus:
     rows_per_s: float
     tokens_per_s: float
     left_seconds: float | None
+    sample_units_done: int
+    sample_units: int
     size_bytes: int
     owner: str | None
     owner_alive: bool
@@ -92,6 +95,8 @@ def status(output_uri: str) -> OutputStatus:
         rows_per_s=seen.get("rows_per_s", 0.0),
         tokens_per_s=seen.get("tokens_per_s", 0.0),
         left_seconds=beat.get("left_seconds") if alive else None,
+        sample_units_done=beat.get("sample_units_done", 0) if alive else 0,
+        sample_units=beat.get("sample_units", 0) if alive else 0,
         size_bytes=sum(stored.size for stored in present.values()),
         owner=None if owner is None else str(owner),
         owner_alive=alive,

@@ -12,7 +12,10 @@ WINDOW_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run stands; rates are of the recent window, `left_seconds` is None before the first second."""
+    """Where a run stands; rates are of the recent window, `left_seconds` is None before the first second.
+
+    While a calibration is made, `sample_units_done` of `sample_units` are encoded for it; both are 0 else.
+    """
 
     units_done: int
     units_total: int
@@ -25,6 +28,8 @@ class Progress:
     rows_per_s: float
     tokens_per_s: float
     left_seconds: float | None
+    sample_units_done: int = 0
+    sample_units: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

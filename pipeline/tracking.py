@@ -20,6 +20,7 @@ class Tracker:
         self._rows_total = plan.rows
         self._units = self._rows = self._dead = self._tokens = self._done_bytes = 0
         self._rows_in_flight = self._tokens_in_flight = 0
+        self._sample = 0, 0
         for receipt in done.values():
             self._add(receipt)
         self._earlier = self._rows, self._tokens
@@ -36,6 +37,10 @@ class Tracker:
         if receipt is not None:
             self._add(receipt)
         self._rows_in_flight, self._tokens_in_flight = rows_in_flight, tokens_in_flight
+
+    def sampled(self, done: int, units: int) -> None:
+        """Note how many units of a calibration's sample are encoded, of how many; 0 of 0 once it is made."""
+        self._sample = done, units
 
     @property
     def encoded(self) -> tuple[int, int]:
@@ -62,4 +67,6 @@ class Tracker:
             rows_per_s=rows_s,
             tokens_per_s=tokens_s,
             left_seconds=left / bytes_s if bytes_s else None,
+            sample_units_done=self._sample[0],
+            sample_units=self._sample[1],
         )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
+
 import pytest
 
 from jobs import listeners
+from jobs.verbs.status import _lines as status_lines
 from pipeline import plan as plans
 from pipeline import tracking
+from pipeline.checkpoint import claims
 from pipeline.config import parse_job
 from pipeline.encoders import precision
+from pipeline.status import status
+from pipeline.storage import open_store
 from pipeline.telemetry import Meter, Progress
 
 
@@ -55,6 +62,26 @@ def test_a_log_says_that_replicas_start_until_a_row_is_encoded(capsys, monkeypat
         "0/1 units, 40/100 rows, 0 dead letters, replicas are starting",
         "0/1 units, 60/100 rows, 0 dead letters, 5 rows/s, 50 tokens/s, ? left",
     ]
+
+
+def test_a_log_and_the_status_say_how_far_a_calibration_is(capsys, monkeypatch, job, tmp_path):
+    monkeypatch.setattr(listeners, "LOG_LINE_SECONDS", 0.0)
+    plan, store = plans.make_plan(parse_job(job), precision.detect("cpu")), open_store(str(tmp_path / "out"))
+    plans.publish(store, plan)
+    tracker, lines = tracking.Tracker(plan, {}), listeners.LogLines()
+    tracker.sampled(3, 16)
+    lines.progressed(tracker.progress())
+    sampling = "0/12 units, 0/300 rows, 0 dead letters, a sample is encoded for the calibration, 3 of 16 units\n"
+    assert capsys.readouterr().err == sampling
+    with claims.held(claims.acquire(store, interval_s=0.05), lambda _: {}) as claim:
+        claim.report_with(lambda: asdict(tracker.progress()))
+        while "sample_units" not in (claims.heartbeat(store, 1) or {}):
+            time.sleep(0.01)
+        said = dict(status_lines(status(str(tmp_path / "out"))))
+    assert said["calibration"] == "being made: 3 of 16 units of its sample are encoded"
+    tracker.sampled(0, 0)
+    lines.progressed(tracker.progress())
+    assert capsys.readouterr().err.endswith("replicas are starting\n")
 
 
 @pytest.mark.parametrize(("units", "lost"), [(0, "1 unit"), (1, "0 units")])

@@ -85,6 +85,9 @@ def _lines(found: OutputStatus) -> list[tuple[str, str]]:
         ("owner", (found.owner or "none") + (", alive" if found.owner_alive else "")),
         ("plan id", found.plan_id),
     ]
+    if found.sample_units:
+        sample = f"being made: {found.sample_units_done:,} of {found.sample_units:,} units of its sample are encoded"
+        lines.insert(2, ("calibration", sample))
     if found.left_seconds is not None:
         lines.insert(4, ("left", f"about {console.duration(found.left_seconds)}"))
     return lines + ([("last error", found.last_error)] if found.last_error else [])

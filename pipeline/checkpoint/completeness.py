@@ -5,8 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.checkpoint.commits import Listed
+from pipeline.checkpoint.manifest import Totals
+from pipeline.exceptions import DamagedOutputError, DeadRateError
 from pipeline.records import Receipt, Unit
 from pipeline.storage import Store
+
+
+def require(store: Store, units: Sequence[Unit], receipts: Mapping[int, Receipt], listed: Listed) -> None:
+    """Require that every unit is listed as its receipt says and accounts for all its rows, and nothing else is.
+
+    Raises:
+        DamagedOutputError: with all that is wrong.
+    """
+    found = faults(store, units, receipts, listed)
+    if found:
+        raise DamagedOutputError(store.uri, found)
+
+
+def refuse_dead_rate(totals: Totals, limit: float) -> None:
+    """Let an output with too many dead letters not be complete.
+
+    Raises:
+        DeadRateError: more than a share of `limit` of its rows.
+    """
+    if totals.rows_failed > limit * totals.rows_in:
+        raise DeadRateError(totals.rows_failed, totals.rows_in, limit, totals.dead_by_code)
 
 
 def faults(store: Store, units: Sequence[Unit], receipts: Mapping[int, Receipt], listed: Listed) -> list[str]:

@@ -25,11 +25,12 @@ class LimitsConfig(Section):
     deadline: Annotated[str, Field(json_schema_extra={"pattern": f"^{_DURATION.pattern}$"})] | None = None
     """End the run so long after its command began: `90s`, `45m`, `1h30m`, `1d`. Exit 8; the same command continues."""
     max_tokens: Count | None = None
-    """End the run when it has encoded so many tokens; at most the two units a replica has in flight come on top. Exit
-    8; the same command continues, with as many again."""
+    """End the run when it has encoded so many tokens; at most the two units a replica has in flight come on top, and a
+    calibration's sample, which is encoded whole. Exit 8; the same command continues, with as many again."""
     max_cost: Annotated[float, Field(gt=0, strict=True)] | None = None
     """End the run when the whole output, earlier runs included, has cost so much by
-    `encoder.remote.price_per_million_tokens`; what is in flight comes on top. Exit 8; a higher limit continues."""
+    `encoder.remote.price_per_million_tokens`; what is in flight comes on top, as does the rest of a calibration's
+    sample. Exit 8; a higher limit continues."""
     grace_seconds: Annotated[float, Field(ge=0, strict=True)] = 25.0
     """How long units in flight may go on after a signal or one of the three limits above; then exit 8."""
 

@@ -17,7 +17,6 @@ import ray
 
 from pipeline import failpoints
 from pipeline.calibration import Calibration, calibrate
-from pipeline.checkpoint.claims import Claim
 from pipeline.encoders.base import Vectors
 from pipeline.exceptions import PipelineError, PoisonUnitError, from_json, to_json
 from pipeline.plan import Plan, sample_units
@@ -31,13 +30,15 @@ from pipeline.ray_data.replica import Replica
 from pipeline.ray_data.reporting import Reporting
 from pipeline.ray_data.watchdog import Watchdog
 from pipeline.records import Unit
-from pipeline.stopping import Stop
 
 TICK_SECONDS = 1.0
 COPIES = 2
-"""Replicas that may be at one unit: where one is lost with its node, another is free."""
+"""Replicas that may be at one unit: where one is lost with its node, another is free. What is paid for is asked once.
+"""
 
-Answer = tuple[npt.NDArray[np.float32] | None, str | None]
+Look = Callable[[int, int], None]
+"""Called each second with the units that are encoded and those of the sample; may raise."""
+Answer = tuple[npt.NDArray[np.float32] | None, int, str | None]
 Chosen = list[tuple[Unit, int]]
 
 
@@ -49,46 +50,45 @@ class SampleReplica:
         self._replica = Replica(order, ledger)
 
     def encode(self, unit: Unit, rows: int) -> Answer:
-        """Return the usable vectors of some rows of a unit, float32 [rows, dimension], or an error as JSON."""
-        try:
-            return self._encode(unit, rows), None
-        except PipelineError as error:
-            return None, to_json(error)
+        """Return the usable vectors of some rows of a unit, float32 [rows, dimension], or an error as JSON.
 
-    def _encode(self, unit: Unit, rows: int) -> Vectors:
+        Between them stands how many tokens were encoded.
+        """
+        try:
+            return *self._encode(unit, rows), None
+        except PipelineError as error:
+            return None, 0, to_json(error)
+
+    def _encode(self, unit: Unit, rows: int) -> tuple[Vectors, int]:
         normalized = self._replica.spec.normalized
         failpoints.hit("calibration.encode", unit.number)
+        reporting = Reporting(self._ledger, unit.number)
         prepared = read_sample(unit, rows, self._order)
-        vectors = self._replica.encode(unit, prepared, Reporting(self._ledger, unit.number)).vectors
-        found: Vectors = vectors[usable(vectors, normalized=normalized)]
-        return found
+        found = self._replica.encode(unit, prepared, reporting)
+        tokens = int(prepared.n_tokens.sum()) if found.tokens is None else found.tokens
+        return found.vectors[usable(found.vectors, normalized=normalized)], tokens
 
 
-def make_calibration(plan: Plan, order: WorkOrder, pool: Pool, claim: Claim, stop: Stop) -> Calibration:
+def make_calibration(plan: Plan, order: WorkOrder, pool: Pool, look: Look) -> Calibration:
     """Make a plan's calibration from its sample; nothing is written.
 
     Raises:
-        PipelineError: the first error of a replica, a stall, a lost claim, or what `stop` says.
+        PipelineError: the first error of a replica, a stall, or what `look` raises.
         PoisonUnitError: a unit lost its replica as often as one may.
     """
-
-    def look() -> None:
-        claim.require()
-        stop.look()
-
-    found = _sample_vectors(sample_units(plan.units), order, pool, look)
-    return calibrate(plan.plan_id, plan.vectors, plan.resolved["encoder"]["dimension"], found)
+    vectors, tokens = _encode_sample(sample_units(plan.units), order, pool, look)
+    return calibrate(plan.plan_id, plan.vectors, plan.resolved["encoder"]["dimension"], vectors, tokens)
 
 
-def _sample_vectors(chosen: Chosen, order: WorkOrder, pool: Pool, look: Callable[[], None]) -> list[Vectors]:
-    """Encode the chosen rows; one array a unit, in their order. `look` is called each second and may raise."""
+def _encode_sample(chosen: Chosen, order: WorkOrder, pool: Pool, look: Look) -> tuple[list[Vectors], int]:
+    """Encode the chosen rows; one array a unit, in their order, and the tokens of all."""
     if not chosen:
-        return []
+        return [], 0
     limits = order.config.limits
     ledger = start_ledger()
     watchdog = Watchdog(limits.stall_seconds, time.monotonic())
     with _replicas(min(pool.first, len(chosen)), order, pool, ledger) as replicas:
-        work = _Sampling(chosen, replicas)
+        work = _Sampling(chosen, replicas, copies=1 if order.config.encoder.remote else COPIES)
         while not work.done:
             arrived, _ = ray.wait(list(work.calls), timeout=TICK_SECONDS)
             for call in arrived:
@@ -97,10 +97,10 @@ def _sample_vectors(chosen: Chosen, order: WorkOrder, pool: Pool, look: Callable
                 except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
                     unit = work.unit(call)
                     raise PoisonUnitError(unit.number, limits.unit_attempts, unit.pieces) from error
-            look()
+            look(work.answered, len(chosen))
             moves = ray.get(ledger.pulse.remote()).moves + work.answered
             watchdog.look(time.monotonic(), moves, work.waiting)
-        return work.vectors
+        return work.vectors, work.tokens
 
 
 @contextmanager
@@ -121,9 +121,9 @@ def _replicas(
 class _Sampling:
     """Which units are done, which are with which replica; a replica has one at a time."""
 
-    def __init__(self, chosen: Chosen, replicas: list[ray.actor.ActorHandle]) -> None:
-        self._chosen = chosen
-        self._found: dict[int, Vectors] = {}
+    def __init__(self, chosen: Chosen, replicas: list[ray.actor.ActorHandle], *, copies: int) -> None:
+        self._chosen, self._copies = chosen, copies
+        self._found: dict[int, tuple[Vectors, int]] = {}
         self._left = deque(range(len(chosen)))
         self.calls: dict[ray.ObjectRef, tuple[int, ray.actor.ActorHandle]] = {}
         for replica in replicas:
@@ -147,7 +147,12 @@ class _Sampling:
     @property
     def vectors(self) -> list[Vectors]:
         """What was answered, in order of the units."""
-        return [self._found[place] for place in range(len(self._chosen))]
+        return [self._found[place][0] for place in range(len(self._chosen))]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of what was answered, each unit counted once."""
+        return sum(tokens for _, tokens in self._found.values())
 
     def unit(self, call: ray.ObjectRef) -> Unit:
         """Return the unit a call is about."""
@@ -159,11 +164,11 @@ class _Sampling:
         Raises:
             PipelineError: it is an error.
         """
-        vectors, error = ray.get(call)
+        vectors, tokens, error = ray.get(call)
         if error is not None:
             raise from_json(error)
         place, replica = self.calls.pop(call)
-        self._found[place] = vectors
+        self._found[place] = vectors, tokens
         self._give(replica)
 
     def _give(self, replica: ray.actor.ActorHandle) -> None:
@@ -172,7 +177,7 @@ class _Sampling:
             place = self._left.popleft()
         else:
             held = [place for place, _ in self.calls.values() if place not in self._found]
-            alone = [place for place in held if held.count(place) < COPIES]
+            alone = [place for place in held if held.count(place) < self._copies]
             if not alone:
                 return
             place = alone[0]

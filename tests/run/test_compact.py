@@ -34,7 +34,8 @@ def calibration(config: JobConfig) -> bytes:
 def test_codes_are_the_same_with_other_replicas_and_after_a_stop(config, tmp_path):
     whole = compact(config, tmp_path / "whole")
     report = run(whole)
-    stopped = compact(config, tmp_path / "stopped", replicas=1, max_tokens=400)
+    sample = report.vectors["sample"]["tokens"]
+    stopped = compact(config, tmp_path / "stopped", replicas=1, max_tokens=sample + 400)
     with pytest.raises(LimitReachedError):
         run(stopped)
     assert 0 < len(list(Path(stopped.output.uri, "data").iterdir())) < report.totals["units"]
@@ -53,7 +54,7 @@ def test_codes_are_the_same_with_other_replicas_and_after_a_stop(config, tmp_pat
         "bytes_a_row": 16,
         "recall_at_10": from_json(first).recall_at_10,
         "clipped_share": 0.0,
-        "sample": {"rows": 300, "units": 12},
+        "sample": {"rows": 300, "units": 12, "tokens": report.totals["tokens"]},
     }
     assert report.vectors["recall_at_10"] > 0.9
     assert report.totals["scripts"] == {"Latin": 300}
@@ -70,6 +71,6 @@ def test_a_calibration_that_is_there_is_taken(config):
         store, Calibration(plan_id=plan.plan_id, vectors="int8", dimension=16, recall_at_10=None, **values)
     )
     report = run(job)
-    assert report.vectors["sample"] == {"rows": 1, "units": 1}
+    assert report.vectors["sample"] == {"rows": 1, "units": 1, "tokens": None}
     assert from_json(calibration(job)) == theirs
     assert verify(job.output.uri).findings == ()

@@ -21,8 +21,9 @@ from samples import make_rows, write_jsonl
 from pipeline.audit import verify
 from pipeline.config import parse_job
 from pipeline.embeddings import read_embeddings
-from pipeline.exceptions import CostReachedError, ModelError
+from pipeline.exceptions import CostReachedError, LimitReachedError, ModelError
 from pipeline.job import run
+from pipeline.telemetry import Silent
 
 pytestmark = pytest.mark.ray
 
@@ -160,3 +161,39 @@ def test_a_cost_ends_a_run_and_a_higher_one_continues_it(server, values, tmp_pat
     assert KEY not in caplog.text
     files = [path for path in Path(values["output"]["uri"]).rglob("*") if path.is_file()]
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+
+
+class Watching(Silent):
+    """Keeps what a run told of its calibration."""
+
+    def __init__(self):
+        self.sampled = set()
+
+    def progressed(self, progress):
+        self.sampled.add((progress.sample_units_done, progress.sample_units))
+
+
+def test_a_calibration_is_seen_counted_and_paid_once(server, values, tmp_path, ray_cluster):
+    (tmp_path / "key").write_text(KEY + "\n")
+    values["encoder"]["remote"]["api_key_file"] = str(tmp_path / "key")
+    values["cluster"] = {"address": ray_cluster, "device": "cpu"}
+    values["output"]["vectors"] = "int8"
+    watching = Watching()
+    server.before = lambda texts: time.sleep(0.02 * len(texts))
+    with pytest.raises(LimitReachedError, match=r"limits\.max_tokens=5 is reached"):
+        run(parse_job({**values, "limits": {"max_tokens": 5}}), listener=watching)
+    report = json.loads(Path(values["output"]["uri"], "_job/report.json").read_text())
+    assert {units for _, units in watching.sampled} == {8}
+    assert len(watching.sampled) > 2
+    spent = pytest.approx(total(server) / 1000)
+    assert (report["totals"]["tokens"], report["totals"]["cost"], report["this_run"]["cost"]) == (0, spent, spent)
+    assert report["vectors"]["sample"] == {"rows": 198, "units": 8, "tokens": total(server)}
+
+    server.before = lambda texts: None
+    with pytest.raises(CostReachedError):
+        run(parse_job({**values, "limits": {"max_cost": 0.9 * total(server) / 1000}}))
+    assert not committed_rows(values)
+    done = run(parse_job(values))
+    assert (done.totals["tokens"], done.this_run["cost"]) == (total(server), spent)
+    assert done.totals["cost"] == pytest.approx(2 * total(server) / 1000)
+    assert verify(values["output"]["uri"]).findings == ()
