@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import IO, Any
 from urllib.parse import unquote
 
+from pipeline.corpus.heard import HeardFile
 from pipeline.exceptions import (
     ConfigError,
     SourceChangedError,
@@ -55,8 +56,9 @@ class Listing:
 class CorpusFiles:
     """The files of one corpus. Cheap to build; each process builds its own."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, alive: Callable[[], None] | None = None) -> None:
+        """`alive` is called whenever bytes of a file were read, also of what is only passed over."""
+        self.uri, self._alive = uri, alive
         self._fs, self._pattern = open_filesystem(uri)
         self._is_local = split_uri(uri)[0] == "file"
 
@@ -142,7 +144,8 @@ class CorpusFiles:
         """
         try:
             with self._fs.open(self._absolute(source.path), "rb") as file:
-                pinned = PinnedFile(self, source, file)
+                heard: Any = HeardFile(file, self._alive) if self._alive else file
+                pinned = PinnedFile(self, source, heard)
                 pinned.check()
                 yield pinned
         except client_errors(self.uri) as error:

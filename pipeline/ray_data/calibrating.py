@@ -63,7 +63,7 @@ class SampleReplica:
         normalized = self._replica.spec.normalized
         failpoints.hit("calibration.encode", unit.number)
         reporting = Reporting(self._ledger, unit.number)
-        prepared = read_sample(unit, rows, self._order)
+        prepared = read_sample(unit, rows, self._order, reporting.alive)
         found = self._replica.encode(unit, prepared, reporting)
         tokens = int(prepared.n_tokens.sum()) if found.tokens is None else found.tokens
         return found.vectors[usable(found.vectors, normalized=normalized)], tokens

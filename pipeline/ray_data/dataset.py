@@ -81,7 +81,7 @@ def _dataset(units: list[Unit], order: WorkOrder, pool: Pool, ledger: ray.actor.
             read_units,
             batch_size=1,
             batch_format="pyarrow",
-            fn_kwargs={"order": order},
+            fn_kwargs={"order": order, "ledger": ledger},
             num_cpus=1 if pool.gpus else 0,
             compute=TaskPoolStrategy(size=pool.readers),
             max_retries=TASK_RETRIES,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,26 @@ from pipeline.encoders.registry import build_preparer, restore, spec_of
 from pipeline.exceptions import ConfigError, PipelineError, SourceChangedError
 from pipeline.ray_data import payload
 from pipeline.ray_data.order import WorkOrder
+from pipeline.ray_data.reporting import Reporting
 from pipeline.records import DeadCode, DeadLetter, Slice, SourceFile, Unit
 from pipeline.schema import decode_schema, kept_columns
 
+if TYPE_CHECKING:
+    import ray
 
-def read_units(batch: pa.Table, order: WorkOrder) -> Iterator[pa.Table]:
-    """Yield one row a unit of a read group, in order; the first error ends the group and travels as data."""
+
+Alive = Callable[[], None]
+"""Called whenever bytes were read: before a unit's rows a whole file may have to be passed over, without any row."""
+
+
+def read_units(batch: pa.Table, order: WorkOrder, ledger: ray.actor.ActorHandle | None = None) -> Iterator[pa.Table]:
+    """Yield one row a unit of a read group, in order; the first error ends the group and travels as data.
+
+    The ledger is given signs of life.
+    """
     logs.follow(order.log)
     units = [Unit.from_json(text) for text in batch.column("units")[0].as_py()]
-    group = _ReadGroup(order, units)
+    group = _ReadGroup(order, units, Reporting(ledger, units[0].number).alive if ledger else None)
     for unit in units:
         started = time.perf_counter()
         try:
@@ -44,13 +56,13 @@ def read_units(batch: pa.Table, order: WorkOrder) -> Iterator[pa.Table]:
         yield row
 
 
-def read_sample(unit: Unit, rows: int, order: WorkOrder) -> PreparedTexts:
+def read_sample(unit: Unit, rows: int, order: WorkOrder, alive: Alive | None = None) -> PreparedTexts:
     """Read a unit and prepare some of its rows, evenly spread; those too long to be embedded are left out.
 
     Raises:
         PipelineError: as the run itself would meet it.
     """
-    documents = _ReadGroup(order, [unit]).read(unit)
+    documents = _ReadGroup(order, [unit], alive).read(unit)
     usable = len(documents.texts)
     places = np.unique(np.linspace(0, usable - 1, min(rows, usable)).round().astype(np.intp)).tolist()
     chosen = replace(
@@ -65,8 +77,8 @@ def read_sample(unit: Unit, rows: int, order: WorkOrder) -> PreparedTexts:
 class _ReadGroup:
     """Reads the units of one group in order, each file in one pass."""
 
-    def __init__(self, order: WorkOrder, units: list[Unit]) -> None:
-        self._files = CorpusFiles(order.config.input.uri)
+    def __init__(self, order: WorkOrder, units: list[Unit], alive: Alive | None) -> None:
+        self._files = CorpusFiles(order.config.input.uri, alive)
         self._skip_changed = order.skip_changed
         rule = RowRule(order.config.input, order.config.encoder.prompt)
         self._collect = Collector(rule, kept_columns(decode_schema(order.schema)))

@@ -78,7 +78,7 @@ class Replica:
     def _beside(self, unit: Unit, prepared: PreparedTexts, batches: Reporting) -> Encoded:
         spare = SpareProcess(self._spec, self._order.device, self._order.threads)
         try:
-            found = encode_isolated(spare, prepared, alive=lambda: batches(0, 0))
+            found = encode_isolated(spare, prepared, alive=batches.alive)
         except NotIsolatedError as error:
             lost = self._order.config.limits.unit_attempts
             raise PoisonUnitError(unit.number, lost, unit.pieces, str(error)) from error

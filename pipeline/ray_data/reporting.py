@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-import ray
+if TYPE_CHECKING:
+    import ray
 
 INTERVAL_SECONDS = 1.0
 
@@ -17,6 +19,10 @@ class Reporting:
         self._ledger, self._unit = ledger, unit
         self._rows = self._tokens = 0
         self._told = 0.0
+
+    def alive(self) -> None:
+        """Give a sign of life."""
+        self(0, 0)
 
     def __call__(self, rows: int, tokens: int, room: int = 0) -> None:
         """Take a finished batch, or a sign of life without one."""
