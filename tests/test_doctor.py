@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -187,8 +188,16 @@ def test_the_demo_is_healthy(embatch, tmp_path):
 def test_without_a_job_only_the_machine_is_looked_at(embatch):
     done = embatch("doctor", "--json")
     checks = {line["check"] for line in json.loads(done.stdout)["findings"]}
-    assert {"python", "device", "object store"} < checks
+    assert {"python", "device", "object store", "open files"} < checks
     assert checks.isdisjoint({"input", "output", "model"})
+
+
+def test_a_process_that_may_open_few_files_is_an_error():
+    code = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, 64)); from pipeline.doctor import machine; "
+    code += "print(machine.open_files())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ulimit -n: 64 open files are too few" in done.stdout
+    assert "exit_code=2" in done.stdout
 
 
 def test_a_folder_of_something_else_is_an_error_and_left_alone(tmp_path):

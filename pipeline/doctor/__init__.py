@@ -36,6 +36,7 @@ def diagnose(config: JobConfig | None, output_uri: str | None = None) -> Iterato
     """
     yield from machine.versions()
     yield from machine.disks()
+    yield machine.open_files()
     if config is None or is_local(config.cluster):
         yield machine.shared_memory(LOCAL_OBJECT_STORE_BYTES)
     if config is not None:

@@ -1,4 +1,4 @@
-"""Checks of this machine alone: installed versions, room on disks, shared memory. They read and write nothing."""
+"""Checks of this machine alone: versions, room on disks, shared memory, open files. They read and write nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from pipeline.doctor.finding import Finding, doubt, failure, well
 from pipeline.encoders.files.staging import CACHE_VARIABLE, cache_root
 from pipeline.exceptions import ConfigError, StorageError
+from pipeline.ray_data.session import OPEN_FILES, require_open_files
 
 SHOWN = ("ray", "torch", "transformers")
 """Others get a line only where something is wrong."""
@@ -98,6 +99,16 @@ def shared_memory(needed_bytes: int, folder: Path = SHARED_MEMORY) -> Finding:
         message = f"{_gib(free)} free in {str(folder)!r} of {_gib(needed_bytes)}: Ray keeps objects in files, slower"
         return doubt(name, message, remedy)
     return well(name, f"{_gib(free)} free in {str(folder)!r}, {_gib(needed_bytes)} are used")
+
+
+def open_files() -> Finding:
+    """Look at how many files a process may have open."""
+    name = "open files"
+    try:
+        require_open_files()
+    except ConfigError as error:
+        return failure(name, error, "raise the hard limit: LimitNOFILE= of systemd, docker run --ulimit nofile=65536")
+    return well(name, f"a process may have {OPEN_FILES:,} or more")
 
 
 def _gib(count: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -21,6 +22,8 @@ from pipeline.ray_data import lean
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 CONNECT_SECONDS = 15.0
+OPEN_FILES = 1024
+"""Ray raises the soft limit to the hard one by itself; with a few dozen its processes end, or hang, without a cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +46,13 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     """Hold a connection to Ray; a local one ends with the block.
 
     Raises:
-        ConfigError: the address cannot be reached, or a cluster needs `cluster.device`.
+        ConfigError: the address cannot be reached, a cluster needs `cluster.device`, or this process may open too few
+            files.
     """
     local = is_local(config)
     if not local and config.device == "auto":
         raise ConfigError("cluster.device", "set cpu or cuda: the driver's own devices say nothing of a cluster's")
+    require_open_files()
     if not local:
         _require_answer(_address(config))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -76,6 +81,17 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
             stack.enter_context(lean.without_statistics())
         stack.callback(ray.shutdown)
         yield _describe(local=local)
+
+
+def require_open_files() -> None:
+    """Look at how many files this process may have open.
+
+    Raises:
+        ConfigError: too few for Ray.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < OPEN_FILES:
+        raise ConfigError("ulimit -n", f"{most} open files are too few for Ray; allow {OPEN_FILES:,} or more")
 
 
 def _address(config: ClusterConfig) -> str:

@@ -1,11 +1,14 @@
-"""A cluster is looked for before it is joined."""
+"""A cluster is looked for before it is joined, and this machine before a Ray of its own is started."""
 
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
+from samples import ROOT
 
 from pipeline.config import ClusterConfig
 from pipeline.exceptions import ConfigError
@@ -32,3 +35,12 @@ def test_an_address_where_no_ray_listens_is_refused_at_once(closed_port, monkeyp
     ):
         pass
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("files", "code"), [(64, 2), pytest.param(1024, 0, marks=[pytest.mark.ray, pytest.mark.slow])])
+def test_too_few_open_files_are_named_before_ray_starts(job_file, files, code):
+    line = f'ulimit -n {files} && exec "{sys.executable}" -m jobs.cli run {job_file}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, timeout=200, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("ulimit -n: 64 open files are too few for Ray; allow 1,024 or more" in done.stderr) == (code == 2)
+    assert "Traceback" not in done.stderr
