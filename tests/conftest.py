@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from samples import ROOT, make_rows, write_jsonl
+from samples import ROOT, job_over, write_corpus
 
 from pipeline.encoders import precision
 
@@ -27,22 +25,14 @@ if not precision.nvidia_driver():
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Three files of 100 rows each: Parquet, JSON Lines, and JSON Lines in gzip."""
-    folder = tmp_path / "corpus"
-    write_jsonl(folder / "a.jsonl", make_rows(0, 100))
-    write_jsonl(folder / "b.jsonl.gz", make_rows(100, 100))
-    pq.write_table(pa.Table.from_pylist(make_rows(200, 100)), folder / "c.parquet")
-    return folder
+    """Three files of 100 rows each, one a format."""
+    return write_corpus(tmp_path / "corpus")
 
 
 @pytest.fixture
 def job(corpus: Path, tmp_path: Path) -> dict[str, Any]:
     """A job over the corpus with the hashing encoder, 12 units."""
-    return {
-        "input": {"uri": str(corpus), "keep": ["year"]},
-        "encoder": {"model": "hashing:16"},
-        "output": {"uri": str(tmp_path / "out"), "unit_rows": 25},
-    }
+    return job_over(corpus, tmp_path / "out")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 ROOT = Path(__file__).parent.parent
 Rows = list[dict[str, Any]]
 
@@ -24,3 +27,20 @@ def make_rows(first: int, count: int) -> Rows:
         {"id": f"row-{number}", "text": f"row {number} " + "word " * (number % 10 + 1), "year": 2000 + number % 20}
         for number in range(first, first + count)
     ]
+
+
+def write_corpus(folder: Path) -> Path:
+    """Three files of 100 rows each: Parquet, JSON Lines, and JSON Lines in gzip."""
+    write_jsonl(folder / "a.jsonl", make_rows(0, 100))
+    write_jsonl(folder / "b.jsonl.gz", make_rows(100, 100))
+    pq.write_table(pa.Table.from_pylist(make_rows(200, 100)), folder / "c.parquet")
+    return folder
+
+
+def job_over(corpus: Path, output: Path) -> dict[str, Any]:
+    """A job over that corpus with the hashing encoder, 12 units."""
+    return {
+        "input": {"uri": str(corpus), "keep": ["year"]},
+        "encoder": {"model": "hashing:16"},
+        "output": {"uri": str(output), "unit_rows": 25},
+    }

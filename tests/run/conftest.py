@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import yaml
+from samples import job_over, write_corpus
 
 from pipeline.config import JobConfig, parse_job
 from pipeline.embeddings import read_embeddings
+from pipeline.job import run
+from pipeline.report import RunReport
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +37,51 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def config(job: dict[str, Any], ray_cluster: str) -> JobConfig:
     """The job, on the session's cluster."""
+    return on(ray_cluster, job)
+
+
+def on(ray_cluster: str, job: dict[str, Any]) -> JobConfig:
     return parse_job({**job, "cluster": {"address": ray_cluster, "device": "cpu", "replicas": 2}})
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that was run, its report, and its corpus."""
+
+    config: JobConfig
+    report: RunReport
+    corpus: Path
+
+
+def finish(ray_cluster: str, folder: Path, **output: str) -> Finished:
+    job = job_over(write_corpus(folder / "corpus"), folder / "out")
+    job["output"] |= output
+    config = on(ray_cluster, job)
+    return Finished(config, run(config), folder / "corpus")
+
+
+@pytest.fixture(scope="session")
+def run_once(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The job, run once for all tests that begin with its output; those that change it take `finished`."""
+    folder = tmp_path_factory.mktemp("run-once")
+    found = finish(ray_cluster, folder / "now")
+    shutil.copytree(folder / "now", folder / "kept")
+    return found
+
+
+@pytest.fixture
+def finished(run_once: Finished) -> Finished:
+    """A finished job, corpus and output as they were at its end, also by the times of their files."""
+    now = run_once.corpus.parent
+    shutil.rmtree(now)
+    shutil.copytree(now.with_name("kept"), now)
+    return run_once
+
+
+@pytest.fixture(scope="session")
+def compact_once(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The job with compact vectors, run once, for tests that only read its output."""
+    return finish(ray_cluster, tmp_path_factory.mktemp("compact-once"), vectors="int8")
 
 
 @pytest.fixture

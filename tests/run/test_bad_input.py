@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from samples import ROOT, make_rows, write_jsonl
+from samples import ROOT, job_over, make_rows, write_jsonl
 
 from pipeline.config import parse_job
 from pipeline.embeddings import read_embeddings
@@ -124,9 +124,10 @@ def test_refused_before_a_row_is_encoded(spoil, code, message, job, tmp_path, em
     assert message in DOCUMENTED, "docs/bad-input.md does not tell"
 
 
-def test_output_of_another_job(job, config, tmp_path, embatch):
-    run(config)
+@pytest.mark.ray
+def test_output_of_another_job(finished, tmp_path, embatch):
     path = tmp_path / "job.json"
+    job = job_over(finished.corpus, finished.config.output.uri)
     path.write_text(json.dumps({**job, "encoder": {"model": "hashing:8"}}))
     done = embatch("run", str(path))
     assert done.returncode == 4

@@ -33,36 +33,33 @@ def changed(config, **sections):
     return parse_job(values)
 
 
-def test_every_row_comes_out_once(config, rows_of):
-    report = run(config)
-    assert report.complete
-    assert report.totals["rows_in"] == report.totals["rows_ok"] == 300
+def test_every_row_comes_out_once(finished, rows_of):
+    assert finished.report.complete
+    assert finished.report.totals["rows_in"] == finished.report.totals["rows_ok"] == 300
     expected = [(name, row) for name in ("a.jsonl", "b.jsonl.gz", "c.parquet") for row in range(100)]
-    assert rows_of(config.output.uri) == expected
+    assert rows_of(finished.config.output.uri) == expected
 
 
-def test_a_second_run_does_nothing(config):
-    first, second = run(config), run(config)
+def test_a_second_run_does_nothing(finished):
+    second = run(finished.config)
     assert second.complete
     assert second.this_run["units"] == 0
-    assert second.content_digest == first.content_digest
+    assert second.content_digest == finished.report.content_digest
 
 
-def test_a_deleted_shard_is_made_again(config):
-    first = run(config)
-    gone, *_ = sorted(Path(config.output.uri, "data").iterdir())
+def test_a_deleted_shard_is_made_again(finished):
+    gone, *_ = sorted(Path(finished.config.output.uri, "data").iterdir())
     data = gone.read_bytes()
     gone.unlink()
-    report = run(config)
+    report = run(finished.config)
     assert report.this_run["units"] == 1
     assert "1 shards of the finished output are gone" in report.warnings[0]
     assert gone.read_bytes() == data
-    assert report.content_digest == first.content_digest
+    assert report.content_digest == finished.report.content_digest
 
 
-def test_output_is_plain_parquet_to_every_reader(config):
-    run(config)
-    data = f"{config.output.uri}/data"
+def test_output_is_plain_parquet_to_every_reader(finished):
+    data = f"{finished.config.output.uri}/data"
     arrow = ds.dataset(data, format="parquet").to_table()
     assert arrow.num_rows == 300
     assert str(arrow.schema.field("embedding").type).startswith("fixed_size_list<element: float")
@@ -76,22 +73,19 @@ def test_output_is_plain_parquet_to_every_reader(config):
     assert duckdb.sql(query).fetchall() == [(300, 300, 16)]
 
 
-def test_another_encoder_is_refused_with_the_difference(config):
-    run(config)
+def test_another_encoder_is_refused_with_the_difference(finished):
     with pytest.raises(PlanChangedError, match=r'encoder\.model: "hashing:16" -> "hashing:32"'):
-        run(changed(config, encoder={"model": "hashing:32"}))
+        run(changed(finished.config, encoder={"model": "hashing:32"}))
 
 
-def test_limits_and_cluster_are_not_identity(config):
-    run(config)
-    assert run(changed(config, limits={"max_dead_rate": 0.5}, cluster={"replicas": 1})).complete
+def test_limits_and_cluster_are_not_identity(finished):
+    assert run(changed(finished.config, limits={"max_dead_rate": 0.5}, cluster={"replicas": 1})).complete
 
 
-def test_a_changed_source_is_refused(config, corpus):
-    run(config)
-    write_jsonl(corpus / "a.jsonl", make_rows(0, 101))
+def test_a_changed_source_is_refused(finished):
+    write_jsonl(finished.corpus / "a.jsonl", make_rows(0, 101))
     with pytest.raises(SourceChangedError, match=r"a\.jsonl: size \d+ -> \d+"):
-        run(config)
+        run(finished.config)
 
 
 def test_changed_sources_can_be_set_aside(config, corpus):
@@ -108,10 +102,9 @@ def test_changed_sources_can_be_set_aside(config, corpus):
     assert report.totals["rows_ok"] == 200
 
 
-def test_a_new_source_is_reported_and_left_out(config, corpus):
-    run(config)
-    write_jsonl(corpus / "d.jsonl", make_rows(900, 1))
-    report = run(config)
+def test_a_new_source_is_reported_and_left_out(finished):
+    write_jsonl(finished.corpus / "d.jsonl", make_rows(900, 1))
+    report = run(finished.config)
     assert report.totals["rows_in"] == 300
     assert "d.jsonl" in report.warnings[0]
 

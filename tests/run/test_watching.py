@@ -16,8 +16,6 @@ import pytest
 from commands import start
 from samples import ROOT
 
-from pipeline.job import run
-
 pytestmark = pytest.mark.ray
 WAIT_SECONDS = 90
 
@@ -34,9 +32,8 @@ def wait_for(path):
     assert path.exists()
 
 
-def test_a_complete_output_is_shown_once(config, embatch):
-    run(config)
-    done = embatch("status", config.output.uri, "--watch")
+def test_a_complete_output_is_shown_once(finished, embatch):
+    done = embatch("status", finished.config.output.uri, "--watch")
     assert done.returncode == 0, done.stderr
     assert "12 of 12 committed (100.0%)" in done.stdout
     assert done.stderr == ""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import date
 
 import pytest
+from made_outputs import embed
 from samples import ROOT, write_jsonl
 
 from jobs.schedulers.exit_codes import ACTIONS, Action, action, should_retry
+from pipeline.config import load_job
 from pipeline.exceptions import error_classes
 
 DAY = ("--ds", "2026-11-24")
@@ -101,10 +104,10 @@ def test_files_without_rows_end_with_their_own_code_when_asked(daily_job, embatc
     assert done.returncode == 10, done.stderr
 
 
-@pytest.mark.ray
 def test_a_damaged_output_ends_with_its_own_code(daily_job, add_day, embatch, tmp_path):
     add_day("2026-11-24")
-    assert embatch("run", str(daily_job), *DAY).returncode == 0
+    embed(load_job(daily_job, day=date(2026, 11, 24)))
+    assert embatch("verify", str(tmp_path / "out/2026-11-24")).returncode == 0
     shard, *_ = (tmp_path / "out/2026-11-24/data").iterdir()
     shard.write_bytes(shard.read_bytes()[:-1])
     done = embatch("verify", str(tmp_path / "out/2026-11-24"))

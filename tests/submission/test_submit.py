@@ -114,7 +114,7 @@ def test_a_running_job_is_followed_not_doubled_and_a_stopped_one_continued(on_cl
 
 
 def test_a_log_is_whole_and_without_repetitions_through_streams_that_are_cut(nodes, server, job_file):
-    config = for_cluster(load_job(job_file, [SLOW]))
+    config = for_cluster(load_job(job_file, [SLOW.replace("60000", "20000")]))  # longer than some cuts is enough
     request = submitting.Request(job=config)
     proxy = CuttingProxy(nodes.port, seconds=3.0)
     printed: list[str] = []
