@@ -2,7 +2,8 @@
 
 `units` makes an output of N committed units without encoding anything (every shard has the bytes of one real shard)
 and times the command on it. `rows` runs generated rows through the hashing encoder, which takes a set time, and
-samples the process tree: peaks are of anonymous memory; the object store's shared pages are counted apart.
+samples the process tree: peaks are of anonymous memory; the object store's shared pages are counted apart. `series`
+gives a growing input many outputs, planned one after the other, and times the plan of the next one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -130,6 +132,33 @@ def _resume(work: Path, what: str) -> None:
     timed(f"{what} ({cpu:.2f} s CPU, peak {usage.ru_maxrss >> 10} MiB)", began)
 
 
+def series(count: int, files: int) -> None:
+    """Plan `count` outputs of a series, each after `files` new files, and time the last ones."""
+    print(f"a series of {count:,} outputs of {files:,} files each")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for number in range(count + 1):
+            for file in range(files):
+                path = work / "in" / f"{number:06d}-{file:06d}.jsonl"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text('{"text": "a text"}\n')
+            job = {
+                "input": {"uri": str(work / "in")},
+                "encoder": {"model": "hashing:16"},
+                "output": {"uri": str(work / f"out/{number:06d}"), "series": str(work / "out")},
+            }
+            config = parse_job(job)
+            began = time.monotonic()
+            taken = plans.read_taken(config, joining=True)
+            read = time.monotonic() - began
+            plan = plans.make_plan(config, Device(kind="cpu", bf16=False), taken=taken)
+            assert (len(plan.sources), len(taken.files)) == (files, number * files)
+            if number in (1, count // 10, count):
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+                timed(f"planned after {number:,} others, read in {read:.2f} s (peak {peak} MiB)", began)
+            plans.publish(open_store(config.output.uri), plan)
+
+
 def rows(count: int, replicas: int, delay: int, unit_rows: int) -> None:
     """Run generated rows through read, encode with a delay, and commit; print rates and peaks."""
     model = f"hashing:256?delay_ms_per_1000_rows={delay}"
@@ -222,12 +251,15 @@ def _cpu_seconds(process: int) -> float:
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     units_parser = verbs.add_parser("units")
     units_parser.add_argument("count", type=int, nargs="?", default=100_000)
     units_parser.add_argument("--files", type=int, default=100)
+    series_parser = verbs.add_parser("series")
+    series_parser.add_argument("count", type=int, nargs="?", default=100)
+    series_parser.add_argument("--files", type=int, default=100)
     rows_parser = verbs.add_parser("rows")
     rows_parser.add_argument("counts", type=int, nargs="*", default=[100_000, 1_000_000])
     rows_parser.add_argument("--replicas", type=int, default=2)
@@ -236,6 +268,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.verb == "units":
         units(asked.count, asked.files)
+    elif asked.verb == "series":
+        series(asked.count, asked.files)
     else:
         for count in asked.counts:
             rows(count, asked.replicas, asked.delay, asked.unit_rows)
