@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import sys
 from contextlib import suppress
 from enum import StrEnum
@@ -74,7 +76,17 @@ app.add_typer(config.app, name="config")
 
 
 def main() -> NoReturn:
-    """Run the command and exit with the code of the contract."""
+    """Run the command and end this process with the code of the contract; what its work left running ends with it."""
+    code = _run()
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # noqa: SLF001 - what libraries asked for: to end their processes and remove their files
+    console.flush()
+    # Python would go on to take itself apart beside threads of Ray's and Arrow's, which then end some processes by a
+    # signal, after all is done and said
+    os._exit(code)
+
+
+def _run() -> int:
     streams.secure()
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -93,7 +105,7 @@ def main() -> NoReturn:
     except Exception as error:
         internal = PipelineError(f"internal error: {error!r}; please report it with its traceback")
         code = _fail(internal, traceback=True)
-    sys.exit(code)
+    return code
 
 
 def _fail(error: PipelineError, *, traceback: bool = False) -> int:

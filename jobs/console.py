@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from traceback import format_exc
 from typing import Any, TextIO, cast
@@ -48,6 +48,13 @@ def write(text: str) -> None:
     """Print a result as it is."""
     _stdout.file.write(text + "\n")
     _stdout.file.flush()
+
+
+def flush() -> None:
+    """Hand on what was printed, as far as somebody takes it."""
+    for stream in (sys.stdout, _stdout.file, sys.stderr):
+        with suppress(OSError, ValueError, PipelineError):
+            stream.flush()
 
 
 def wants_json() -> bool:
