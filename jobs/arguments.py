@@ -38,6 +38,7 @@ Address = Annotated[
         help="The cluster's job server, such as http://head:8265.",
     ),
 ]
+_SHORT = {"input.uri": "--input", "output.uri": "--output", "encoder.model": "--model"}
 OutputUri = Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or prefix that a job writes.")]
 
 
@@ -58,9 +59,12 @@ class JobArguments:
         Raises:
             ConfigError: nothing was given, or the job is not valid.
         """
-        values = {"input.uri": self.input_, "output.uri": self.output, "encoder.model": self.model}
-        if self.file is None and not self.set_ and None in values.values():
-            raise ConfigError("JOB.yaml", "give a job file, or all three of --input, --output and --model")
+        values = dict(zip(_SHORT, (self.input_, self.output, self.model), strict=True))
+        missing = [_SHORT[key] for key, value in values.items() if value is None]
+        if self.file is None and not self.set_ and missing:
+            given = "all three of --input, --output and --model"
+            given = given if len(missing) == len(values) else f"also {' and '.join(missing)}"
+            raise ConfigError("JOB.yaml", f"give a job file, or {given}")
         short = [f"{key}={_quoted(value)}" for key, value in values.items() if value is not None]
         return load_job(self.file, [*(self.set_ or ()), *short], None if self.ds is None else day("--ds", self.ds))
 

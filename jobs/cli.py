@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobs import console, interrupts, streams
+from jobs.helping import Verb, Verbs
 from jobs.verbs import backfill, clean, config, doctor, jobs, plan, run, status, submit, tune, verify
 from pipeline import logs
 from pipeline.exceptions import ConfigError, InterruptedRunError, PipelineError
@@ -27,6 +28,7 @@ EPILOG = (
 
 app = typer.Typer(
     name="embatch",
+    cls=Verbs,
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -62,15 +64,15 @@ def _options(
         console.log_as_json()
 
 
-app.command("run")(run.run)
-app.command("backfill")(backfill.backfill)
-app.command("doctor")(doctor.doctor)
-app.command("plan")(plan.plan)
-app.command("tune")(tune.tune)
-app.command("submit")(submit.submit)
-app.command("status")(status.status)
-app.command("verify")(verify.verify)
-app.command("clean")(clean.clean)
+app.command("run", cls=Verb)(run.run)
+app.command("backfill", cls=Verb)(backfill.backfill)
+app.command("doctor", cls=Verb)(doctor.doctor)
+app.command("plan", cls=Verb)(plan.plan)
+app.command("tune", cls=Verb)(tune.tune)
+app.command("submit", cls=Verb)(submit.submit)
+app.command("status", cls=Verb)(status.status)
+app.command("verify", cls=Verb)(verify.verify)
+app.command("clean", cls=Verb)(clean.clean)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(config.app, name="config")
 
@@ -97,7 +99,8 @@ def _run() -> int:
         code = app(prog_name="embatch", standalone_mode=False) or 0  # what `typer.Exit` was raised with
     except typer.TyperException as error:
         reason = error.format_message().rstrip(".")  # none where the help was shown in place of it
-        code = _fail(ConfigError("command line", f"{reason}; see embatch --help")) if reason else ConfigError.exit_code
+        verb = getattr(getattr(error, "ctx", None), "command_path", "embatch")
+        code = _fail(ConfigError("command line", f"{reason}; see {verb} --help")) if reason else ConfigError.exit_code
     except typer.Abort:
         code = _fail(InterruptedRunError("interrupted"))
     except PipelineError as error:

@@ -30,3 +30,25 @@ def test_day_in_another_form_is_refused_with_the_right_one(text):
 
 def test_day_is_a_date():
     assert day("--ds", "2028-02-29") == date(2028, 2, 29)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({}, "give a job file, or all three of --input, --output and --model"),
+        ({"input_": "corpus"}, "give a job file, or also --output and --model"),
+        ({"input_": "corpus", "model": "hashing:8"}, "give a job file, or also --output"),
+    ],
+)
+def test_what_is_missing_is_named(given, asked):
+    with pytest.raises(ConfigError) as caught:
+        JobArguments(**given).load()
+    assert str(caught.value) == f"JOB.yaml: {asked}"
+
+
+def test_help_shows_flags_without_a_value_and_an_error_names_the_verb(embatch):
+    shown = embatch("run", "--help", COLUMNS="80").stdout
+    assert "--takeover" in shown
+    assert "<bool>" not in shown + embatch("jobs", "--help", COLUMNS="80").stdout
+    done = embatch("run", "--nothing")
+    assert (done.returncode, "see embatch run --help" in done.stderr) == (2, True)

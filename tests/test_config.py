@@ -60,6 +60,7 @@ def test_smallest_job_has_every_default():
         ("limits.dead_rate", "limits.dead_rate: unknown key; did you mean 'max_dead_rate'?"),
         ("cluster.replica", "cluster.replica: unknown key; did you mean 'replicas'?"),
         ("text.zzz", "text.zzz: unknown key; valid here: long"),
+        ("unit_rows", "unit_rows: unknown key; did you mean 'output.unit_rows'?"),
     ],
 )
 def test_unknown_key_is_named_with_the_nearest_one(path, message):
@@ -157,6 +158,11 @@ def test_required_keys_are_asked_for(path):
     left = {name: value for name, value in JOB[section].items() if name != key}
     job = {name: value for name, value in JOB.items() if name != section}
     assert refusal({**job, section: left} if key else job) == f"{path}: is required"
+
+
+def test_all_that_is_missing_is_asked_for_at_once():
+    assert refusal({"input": JOB["input"]}) == "encoder: is required, and so is output"
+    assert refusal({"input": {}}) == "input.uri: is required, and so are encoder, output"
 
 
 @pytest.mark.parametrize("values", [[], "job", None, 5])

@@ -102,7 +102,7 @@ def test_file_over_the_cap_is_not_read(job_file):
         ("a: !!bool x", "is not what it looks like or is tagged as"),
         ("a: !!int x", "invalid literal for int"),
         ("a: *nobody", "found undefined alias"),
-        (b"a: \xff", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        (b"a: \xff", "cannot be read: not UTF-8 at byte 3"),
         ("", "must hold a mapping of sections"),
         ("- a\n- b", "must hold a mapping of sections"),
         ("just words", "must hold a mapping of sections"),
@@ -113,8 +113,14 @@ def test_file_that_is_no_job_is_refused_by_its_path(job_file, text, message):
 
 
 def test_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
-    assert "cannot be read" in refusal(tmp_path / "none.yaml")
-    assert "cannot be read" in refusal(tmp_path)
+    assert refusal(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: cannot be read: No such file or directory"
+    hint = "a job file ends in .yaml, and --input names a corpus"
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read: Is a directory; {hint}"
+
+
+def test_a_corpus_in_place_of_a_job_file_is_told(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert refusal(tmp_path / "a.jsonl").endswith("; a job file ends in .yaml, and --input names a corpus")
 
 
 @pytest.mark.parametrize(

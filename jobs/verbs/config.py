@@ -9,9 +9,12 @@ import typer
 import yaml
 
 from jobs import arguments, console
+from jobs.helping import Verb, Verbs
 from pipeline.config import JobConfig
 
-app = typer.Typer(help="Show the job file's schema, or a job with its overrides and defaults.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Verbs, help="Show the job file's schema, or a job with its overrides and defaults.", no_args_is_help=True
+)
 
 
 def schema_text() -> str:
@@ -20,7 +23,7 @@ def schema_text() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
-@app.command()
+@app.command(cls=Verb)
 def schema(
     as_json: Annotated[bool, typer.Option("--json", help="Same; the schema is JSON already.")] = False,  # noqa: ARG001
 ) -> None:
@@ -31,7 +34,7 @@ def schema(
     console.write(schema_text().rstrip())
 
 
-@app.command()
+@app.command(cls=Verb)
 @arguments.of_a_job
 def show(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> None:
     """Print the job with overrides applied and every default filled in.

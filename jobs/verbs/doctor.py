@@ -21,11 +21,11 @@ def doctor(job: arguments.JobArguments, *, as_json: arguments.Json = False) -> N
     Without a job only the machine, and --output where it is given, are looked at. The output gets the small object
     `_job/probe` that every run leaves there.
 
-        embatch doctor
+    embatch doctor
 
-        embatch doctor job.yaml
+    embatch doctor job.yaml
 
-        embatch doctor --output s3://embeddings/docs/ --json
+    embatch doctor --output s3://embeddings/docs/ --json
     """
     console.own_stdout()
     whole = job.file or job.set_ or job.input_ or job.model

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from jobs import arguments, console
+from jobs.helping import Verb, Verbs
 
-app = typer.Typer(help="List, follow or stop the jobs of a Ray cluster.", no_args_is_help=True)
+app = typer.Typer(cls=Verbs, help="List, follow or stop the jobs of a Ray cluster.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `embatch jobs list` shows it.")]
 
 
-@app.command("list")
+@app.command("list", cls=Verb)
 def list_(address: arguments.Address, as_json: arguments.Json = False) -> None:
     """Show submitted jobs, the latest last."""
     console.own_stdout()
@@ -30,7 +31,7 @@ def list_(address: arguments.Address, as_json: arguments.Json = False) -> None:
     console.table(("id", "status", "started", "exit code"), rows)
 
 
-@app.command()
+@app.command(cls=Verb)
 def logs(
     address: arguments.Address,
     job_id: JobId,
@@ -51,7 +52,7 @@ def logs(
         raise typer.Exit(ended.exit_code)
 
 
-@app.command()
+@app.command(cls=Verb)
 def stop(address: arguments.Address, job_id: JobId) -> None:
     """Stop a job: what it committed stays, and the same `embatch submit` continues it."""
     console.own_stdout()

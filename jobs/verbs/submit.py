@@ -36,7 +36,7 @@ def submit(
     The same command again follows the job if it runs, and continues it if it does not. Ctrl-C stops following, not
     the job. A cluster that asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.
 
-        embatch submit job.yaml --address http://head:8265 --set cluster.device=cuda
+    embatch submit job.yaml --address http://head:8265 --set cluster.device=cuda
     """
     console.own_stdout()
     config = job.load()

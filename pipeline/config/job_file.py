@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.exceptions import ConfigError
 
+SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 1 << 20
 MAX_ALIASES = 16
 MAX_SHOWN = 200
@@ -50,16 +51,19 @@ def shown(value: object) -> str:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    other = "" if path.suffix in SUFFIXES else f"; a job file ends in {SUFFIXES[0]}, and --input names a corpus"
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ConfigError(str(path), f"a job file of {size} bytes; at most {MAX_BYTES} are read")
+            raise ConfigError(str(path), f"a job file of {size} bytes; at most {MAX_BYTES} are read{other}")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {error}") from error
-    values = _parse(str(path), text)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror or error}{other}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"cannot be read: not UTF-8 at byte {error.start}{other}") from error
+    values = _parse(str(path), text, other)
     if not isinstance(values, dict):
-        raise ConfigError(str(path), "must hold a mapping of sections")
+        raise ConfigError(str(path), f"must hold a mapping of sections{other}")
     return values
 
 
@@ -97,12 +101,13 @@ def _daily(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
             yield path, place, key
 
 
-def _parse(where: str, text: str) -> Any:
+def _parse(where: str, text: str, hint: str = "") -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError) as error:
         said = str(error).replace('in "<unicode string>", ', "in ")
-        hint = "\n(a value that begins with a brace must stand in quotes)" if "found '{'" in said else ""
+        if "found '{'" in said and not hint:
+            hint = "\n(a value that begins with a brace must stand in quotes)"
         raise ConfigError(where, f"is not valid YAML: {said}{hint}") from None
     except (ValueError, KeyError, AttributeError) as error:
         # what PyYAML lets through for a date, number or boolean that only looks like one

@@ -24,7 +24,11 @@ def first(job: type[Section], error: ValidationError) -> tuple[str, str]:
     """Return a wrong key of a job by its path, and what is wrong with it; a misspelt one before a missing one."""
     found = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     key = _key_path(job, found[0]["loc"])
-    return key, _reason(job, [detail for detail in found if _key_path(job, detail["loc"]) == key])
+    reason = _reason(job, [detail for detail in found if _key_path(job, detail["loc"]) == key])
+    if found[0]["type"] == "missing" and len(found) > 1:
+        others = [_key_path(job, detail["loc"]) for detail in found[1:]]
+        reason += f", and so {'is' if len(others) == 1 else 'are'} {', '.join(others)}"
+    return key, reason
 
 
 def _key_path(job: type[Section], loc: tuple[int | str, ...]) -> str:
@@ -48,6 +52,8 @@ def _reason(job: type[Section], details: Sequence[Mapping[str, Any]]) -> str:
         *section, key = map(str, first["loc"])
         known = _valid_keys(job, section)
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if not section and not near:
+            near = [f"{name}.{key}" for name in known if key in _valid_keys(job, [name])]
         return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; valid here: {', '.join(known)}"
     if first["type"] == "missing":
         return "is required"

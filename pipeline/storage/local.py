@@ -32,7 +32,7 @@ class LocalStore:
 
     def read(self, key: str) -> bytes | None:
         """Read a whole file, or None where there is none."""
-        return self._guard(key, _read)
+        return self._guard(key, _read, "read")
 
     def create(self, key: str, data: bytes) -> bool:
         """Write, sync and link a temporary file to `key`; False where `key` exists."""
@@ -44,12 +44,12 @@ class LocalStore:
 
     def head(self, key: str) -> StoredObject | None:
         """Describe one file, or None where there is none."""
-        return self._guard(key, self._describe)
+        return self._guard(key, self._describe, "read")
 
     def list(self, prefix: str) -> list[StoredObject]:
         """List all files below a folder."""
         folder = self._root / check_key(prefix) if prefix else self._root
-        found = self._act(folder, lambda folder: list(_walk(str(folder), f"{prefix}/" if prefix else "")))
+        found = self._act(folder, lambda folder: list(_walk(str(folder), f"{prefix}/" if prefix else "")), "read")
         return sorted(found, key=attrgetter("key"))
 
     def delete(self, key: str) -> None:
@@ -63,22 +63,22 @@ class LocalStore:
     def _describe(self, path: Path) -> StoredObject | None:
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if stat.S_ISDIR(status.st_mode):
             return None
         return _stored(path.relative_to(self._root).as_posix(), status)
 
-    def _guard(self, key: str, act: Callable[[Path], T]) -> T:
-        return self._act(self._root / check_key(key), act)
+    def _guard(self, key: str, act: Callable[[Path], T], done: str = "written") -> T:
+        return self._act(self._root / check_key(key), act, done)
 
-    def _act(self, path: Path, act: Callable[[Path], T]) -> T:
+    def _act(self, path: Path, act: Callable[[Path], T], done: str) -> T:
         try:
             return act(path)
         except OSError as error:
             reason = f"{error.strerror or error} ({str(path)!r})"
             if error.errno in _DENIED:
-                raise ConfigError("output.uri", f"cannot be written: {reason}") from error
+                raise ConfigError("output.uri", f"cannot be {done}: {reason}") from error
             raise StorageError(str(path), reason) from error
 
     def _publish(self, path: Path, data: bytes, place: Callable[[Path, Path], bool]) -> bool:
@@ -102,7 +102,7 @@ class LocalStore:
 
 
 def _read(path: Path) -> bytes | None:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         return path.read_bytes()
     return None
 

@@ -103,7 +103,7 @@ REFUSED = [
     ),
     (no_model, 2, "encoder.model: is required"),
     (no_such_model_folder, 6, "model './models/none': no such folder"),
-    (unwritable_output, 2, "output.uri: cannot be written: Not a directory"),
+    (unwritable_output, 2, "cannot be read: Not a directory"),
     (output_inside_the_input, 2, "lies inside the input; name a place beside it"),
     (corrupt_parquet, 5, "cannot read source file 'd.parquet': not readable as Parquet"),
     (truncated_gzip, 5, "cannot read source file 'b.jsonl.gz': damaged gzip"),
