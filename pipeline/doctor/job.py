@@ -16,7 +16,7 @@ from pipeline.encoders.precision import Device
 from pipeline.exceptions import PipelineError, StorageError
 from pipeline.sampling import check_first
 from pipeline.storage import Store, open_store
-from pipeline.wording import counted
+from pipeline.wording import counted, size
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SKEW_SECONDS = 60.0
@@ -56,8 +56,8 @@ def source(config: JobConfig) -> Finding:
         looked_at = check_first(config, listing.sources)
     except PipelineError as error:
         return failure("input", error, "check the keys below input, and that this machine may list and read it")
-    size = sum(file.size for file in listing.sources)
-    message = f"{counted(len(listing.sources), 'file')}, {size / 2**20:,.1f} MiB at {config.input.uri!r}"
+    whole = size(sum(file.size for file in listing.sources))
+    message = f"{counted(len(listing.sources), 'file')}, {whole} at {config.input.uri!r}"
     message += "; the columns that the job names are there"
     message += f" in the first {looked_at}" if looked_at < len(listing.sources) else ""
     if listing.left_out:
