@@ -22,7 +22,8 @@ from pipeline.exceptions import PipelineError, PoisonUnitError, from_json, to_js
 from pipeline.plan import Plan, sample_units
 from pipeline.ray_data.assembling import usable
 from pipeline.ray_data.dataset import ACTOR_RESTARTS
-from pipeline.ray_data.ledger import start_ledger
+from pipeline.ray_data.head import joined_head
+from pipeline.ray_data.ledger import PULSE_TIMEOUT_SECONDS, pulse_of, start_ledger
 from pipeline.ray_data.order import WorkOrder
 from pipeline.ray_data.pool import Pool
 from pipeline.ray_data.reading import read_sample
@@ -85,7 +86,7 @@ def _encode_sample(chosen: Chosen, order: WorkOrder, pool: Pool, look: Look) -> 
     if not chosen:
         return [], 0
     limits = order.config.limits
-    ledger = start_ledger()
+    ledger, head, pulse = start_ledger(), joined_head(), None
     watchdog = Watchdog(limits.stall_seconds, time.monotonic())
     with _replicas(min(pool.first, len(chosen)), order, pool, ledger) as replicas:
         work = _Sampling(chosen, replicas, copies=1 if order.config.encoder.remote else COPIES)
@@ -98,7 +99,9 @@ def _encode_sample(chosen: Chosen, order: WorkOrder, pool: Pool, look: Look) -> 
                     unit = work.unit(call)
                     raise PoisonUnitError(unit.number, limits.unit_attempts, unit.pieces) from error
             look(work.answered, len(chosen))
-            moves = ray.get(ledger.pulse.remote()).moves + work.answered
+            head.look(time.monotonic())
+            pulse = pulse_of(ledger, PULSE_TIMEOUT_SECONDS) or pulse
+            moves = work.answered + (pulse.moves if pulse else 0)
             watchdog.look(time.monotonic(), moves, work.waiting)
         return work.vectors, work.tokens
 

@@ -10,14 +10,15 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
 
 from pipeline.exceptions import InterruptedRunError
 from pipeline.ray_data import dataset, running
-from pipeline.ray_data.ledger import Pulse, start_ledger
+from pipeline.ray_data.head import joined_head
+from pipeline.ray_data.ledger import PULSE_TIMEOUT_SECONDS, Pulse, pulse_of, start_ledger
 from pipeline.ray_data.order import WorkOrder
 from pipeline.ray_data.pool import Pool
 from pipeline.ray_data.watchdog import Watchdog
@@ -26,7 +27,6 @@ from pipeline.stopping import Stop
 from pipeline.telemetry import FirstBatch
 
 TICK_SECONDS = 1.0
-PULSE_TIMEOUT_SECONDS = 5.0
 ABANDON_SECONDS = 15.0
 """Its threads end in a fraction of a second; a crowded machine may need some."""
 
@@ -50,18 +50,20 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float,
     """Encode units, wave by wave, until all are done or `stop` has a cause.
 
     Raises:
-        PipelineError: the first error of a task or actor, a stall, or the cause of the stop.
+        PipelineError: the first error of a task or actor, a stall, a head that is gone, or the cause of the stop.
     """
     if not units:
         return
     ledger = start_ledger()
     with _feeding(units, order, pool, ledger) as arrivals:
         watchdog = Watchdog(stall_seconds, time.monotonic())
+        head = joined_head()
         flight, losses = _Flight(ledger), _Losses(units, order.config.limits.unit_attempts)
         for receipt in _ticks(arrivals):
             flight.take(receipt)
             if flight.due:
                 flight.look()
+                head.look(time.monotonic())
                 watchdog.look(time.monotonic(), flight.moves, flight.units)
                 for warning in losses.news(flight.lost):
                     yield flight.event(None, warning)
@@ -113,10 +115,13 @@ class _Flight:
             self._received.add(receipt.unit)
 
     def look(self, at_most_s: float = PULSE_TIMEOUT_SECONDS) -> None:
-        """Ask the ledger; an answer that does not come is no sign of life."""
+        """Ask the ledger; an answer that does not come is no sign of life.
+
+        Raises:
+            InterruptedRunError: it is lost.
+        """
         timeout = max(min(at_most_s, PULSE_TIMEOUT_SECONDS), 0.0)
-        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
-            self._pulse = ray.get(self._ledger.pulse.remote(), timeout=timeout)
+        self._pulse = pulse_of(self._ledger, timeout) or self._pulse
         self._looked = time.monotonic()
         if self._first is None and self._pulse.first is not None:
             ago, rows, tokens = self._pulse.first  # a duration, as clocks of processes differ

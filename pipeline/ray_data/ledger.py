@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.exceptions import InterruptedRunError
+
+PULSE_TIMEOUT_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
@@ -114,3 +118,19 @@ def start_ledger() -> ray.actor.ActorHandle:
     """Start the ledger on the driver's node, where it dies with the driver and not before."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+
+
+def pulse_of(ledger: ray.actor.ActorHandle, within_s: float) -> Pulse | None:
+    """Ask a ledger for its pulse; None where it does not answer in time.
+
+    Raises:
+        InterruptedRunError: it is lost, and no unit can begin without it.
+    """
+    try:
+        found: Pulse = ray.get(ledger.pulse.remote(), timeout=within_s)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+        return None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InterruptedRunError(f"Ray lost the ledger that runs beside the driver: {reason}") from error
+    return found

@@ -24,6 +24,10 @@ LOCAL_OBJECT_STORE_BYTES = 1 << 30
 CONNECT_SECONDS = 15.0
 OPEN_FILES = 1024
 """Ray raises the soft limit to the hard one by itself; with a few dozen its processes end, or hang, without a cause."""
+HEADLESS_SECONDS = 180
+"""How long Ray waits for a head that is gone, then to end this process without a word; the run itself ends before."""
+OUT_OF_MEMORY_RETRIES = 10
+"""How often a task begins again that Ray ended for want of memory, ever later; Ray's own number has no end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,8 @@ def ray_session(config: ClusterConfig) -> Iterator[Session]:
     if not local:
         _require_answer(_address(config))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(HEADLESS_SECONDS))
+    os.environ.setdefault("RAY_task_oom_retries", str(OUT_OF_MEMORY_RETRIES))
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

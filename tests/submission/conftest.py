@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from submission.ray_nodes import RayNodes
+from ray_nodes import RayNodes
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from ray_nodes import RayNodes
 from samples import ROOT, make_rows
-from submission.ray_nodes import RayNodes
 
 from pipeline.checkpoint import manifest
 from pipeline.storage import open_store

@@ -1,4 +1,4 @@
-"""A Ray cluster of separately started raylets, protected by a token, with a job server: as on real machines."""
+"""A Ray cluster of separately started raylets, protected by a token: as on real machines, and with their faults."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 TOKEN = secrets.token_hex(16)
@@ -28,20 +29,31 @@ START_SECONDS = 90
 
 
 class RayNodes:
-    """The head holds no encoder; each node has one CPU. Every node is a process group of its own."""
+    """The head holds no encoder; each node has one CPU. Every node is a process group of its own.
 
-    def __init__(self) -> None:
+    With `job_server` jobs can be submitted to it; `environment` is that of every node.
+    """
+
+    def __init__(self, *, job_server: bool = True, **environment: str) -> None:
+        self._settings = environment
         self._temp = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets have short names
         self._gcs, self._server, self._metrics = free_port(), free_port(), free_port()
         self._groups: list[subprocess.Popen[bytes]] = []
         head = ["--head", f"--port={self._gcs}", "--num-cpus=0", "--dashboard-host=127.0.0.1"]
         head += [f"--dashboard-port={self._server}", f"--metrics-export-port={self._metrics}"]
-        self._start([*head, f"--temp-dir={self._temp}"])
-        self._wait(self._server_answers, Path(self._temp, "node-0.log"))
+        head += [f"--include-dashboard={str(job_server).lower()}", f"--temp-dir={self._temp}"]
+        self._start(head)
+        if job_server:
+            self._wait(self._server_answers, Path(self._temp, "node-0.log"))
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self._server}"
+
+    @property
+    def head(self) -> str:
+        """What a driver joins."""
+        return f"127.0.0.1:{self._gcs}"
 
     @property
     def port(self) -> int:
@@ -67,6 +79,17 @@ class RayNodes:
         os.killpg(self._groups[node].pid, signal.SIGKILL)
         self._groups[node].wait()
 
+    def signal(self, node: int, process: str, number: signal.Signals) -> None:
+        """Send a signal to one process of a node: its raylet, or the head's gcs_server."""
+        os.kill(self._process(node, process), number)
+
+    def drain(self, node: int, seconds: int) -> None:
+        """Tell the cluster that a node will be taken away in so many seconds, as a cloud does of a spot machine."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={self.head}"]
+        command += [f"--node-id={self._node_id(node)}", f"--deadline-remaining-seconds={seconds}"]
+        command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken away"]
+        subprocess.run(command, env={**os.environ, **self.environment()}, check=True, timeout=START_SECONDS)
+
     def close(self) -> None:
         for group in self._groups:
             if group.poll() is None:
@@ -74,9 +97,21 @@ class RayNodes:
                 group.wait()
         shutil.rmtree(self._temp, ignore_errors=True)
 
+    def _process(self, node: int, name: str) -> int:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                ours = os.getpgid(int(folder.name)) == self._groups[node].pid
+                if ours and (folder / "comm").read_text().strip() == name:
+                    return int(folder.name)
+        raise LookupError(name)
+
+    def _node_id(self, node: int) -> str:
+        command = Path(f"/proc/{self._process(node, 'raylet')}/cmdline").read_text()
+        return command.partition("--node_id=")[2].partition("\0")[0]
+
     def _start(self, arguments: list[str]) -> int:
         python = str(Path(sys.executable).parent)
-        environment = {**os.environ, **self.environment(), **QUICK}
+        environment = {**os.environ, **self.environment(), **QUICK, **self._settings}
         environment["PATH"] = f"{python}:{environment['PATH']}"  # where drivers look for `python`
         # its usual port can be taken by one node of a machine only, and a node without its agent starts no job
         own = ["--object-store-memory=100000000", f"--dashboard-agent-listen-port={free_port()}"]
