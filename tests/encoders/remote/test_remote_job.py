@@ -76,6 +76,13 @@ def test_few_tokens_a_request_make_more_requests(values):
     assert few.tokens == many.tokens
 
 
+def test_the_sample_of_a_calibration_is_asked_for_too(values):
+    plain = preview(parse_job(values)).asking
+    values["output"]["vectors"] = "int8"
+    compact = preview(parse_job(values)).asking
+    assert (compact.requests, compact.tokens) == (2 * plain.requests, 2 * plain.tokens)
+
+
 def test_how_an_api_is_asked_changes_no_plan(values):
     first = plans.make_plan(parse_job(values), GPU)
     how = {"concurrency": 2, "max_batch_items": 9, "timeout_seconds": 5.0, "price_per_million_tokens": None}
