@@ -113,7 +113,7 @@ def _beginning(progress: Progress) -> str:
     """Say what goes on before the first row of this run is encoded."""
     if not progress.sample_units:
         return STARTING
-    return f"a sample is encoded for the calibration, {progress.sample_units_done} of {progress.sample_units} units"
+    return f"calibrating by a sample, {progress.sample_units_done} of {progress.sample_units} units"
 
 
 def _plan_line(progress: Progress, lost_work_units: int) -> str:

@@ -71,7 +71,7 @@ def test_a_log_and_the_status_say_how_far_a_calibration_is(capsys, monkeypatch, 
     tracker, lines = tracking.Tracker(plan, {}), listeners.LogLines()
     tracker.sampled(3, 16)
     lines.progressed(tracker.progress())
-    sampling = "0/12 units, 0/300 rows, 0 dead letters, a sample is encoded for the calibration, 3 of 16 units\n"
+    sampling = "0/12 units, 0/300 rows, 0 dead letters, calibrating by a sample, 3 of 16 units\n"
     assert capsys.readouterr().err == sampling
     with claims.held(claims.acquire(store, interval_s=0.05), lambda _: {}) as claim:
         claim.report_with(lambda: asdict(tracker.progress()))
