@@ -110,9 +110,15 @@ def test_no_limit_keeps_what_is_encoded_from_being_published():
 
 def test_a_closed_ledger_admits_no_unit_and_forgets_one_that_lost_its_worker():
     ledger = Ledger()
-    assert (ledger.begin(1), ledger.begin(2)) == (1, 1)
+    assert (ledger.begin(1, "a"), ledger.begin(2, "b")) == (1, 1)
     ledger.close()
-    assert (ledger.begin(2), ledger.begin(3)) == (0, 0)
+    assert (ledger.begin(2, "c"), ledger.begin(3, "d")) == (0, 0)
     ledger.end(1)
     pulse = ledger.pulse()
     assert (pulse.active, pulse.ended, pulse.closed) == ({}, 1, True)
+
+
+def test_a_call_that_comes_again_is_the_same_attempt():
+    ledger = Ledger()
+    assert [ledger.begin(1, call) for call in "aabba"] == [1, 1, 2, 2, 3]
+    assert ledger.pulse().lost == {1: (2, "")}

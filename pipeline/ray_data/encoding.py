@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+import uuid
 from dataclasses import replace
 
 import pyarrow as pa
@@ -69,7 +70,7 @@ class EncodeAndCommit:
 
     def _unit(self, unit: Unit, batch: pa.Table) -> Receipt | None:
         hosted = self._replica.spec.hosted is not None
-        attempt = ray.get(self._ledger.begin.remote(unit.number))
+        attempt = ray.get(self._ledger.begin.remote(unit.number, uuid.uuid4().hex))
         if not attempt:
             time.sleep(HELD_BACK_SECONDS)
             return None

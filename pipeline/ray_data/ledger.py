@@ -12,6 +12,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.exceptions import InterruptedRunError
 
 PULSE_TIMEOUT_SECONDS = 5.0
+LOST_MESSAGES = 10
+"""How often a call is made again that did not get through, or whose answer did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._attempts: Counter[int] = Counter()
+        self._calls: dict[int, str] = {}
         self._failures: dict[int, str] = {}
         self._rows: dict[int, int] = {}
         self._tokens: dict[int, int] = {}
@@ -54,11 +57,17 @@ class Ledger:
         self._moves += 1
         self._replicas[replica] = device, host
 
-    def begin(self, unit: int) -> int:
-        """Note that a unit is being encoded; return the number of this attempt, from 1, or 0 where none may begin."""
+    def begin(self, unit: int, call: str) -> int:
+        """Note that a unit is being encoded; return the number of this attempt, from 1, or 0 where none may begin.
+
+        A `call` that comes again, as its answer was lost, is the same attempt.
+        """
         if self._closed:
             self._forget(unit)  # it may have been in flight in a worker that was lost
             return 0
+        if self._calls.get(unit) == call:
+            return self._attempts[unit]
+        self._calls[unit] = call
         self._moves += 1
         self._attempts[unit] += 1
         self._rows[unit] = self._tokens[unit] = 0
@@ -117,7 +126,10 @@ class Ledger:
 def start_ledger() -> ray.actor.ActorHandle:
     """Start the ledger on the driver's node, where it dies with the driver and not before."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+    kind = ray.remote(Ledger).options(
+        num_cpus=0, scheduling_strategy=here, max_concurrency=1, max_task_retries=LOST_MESSAGES
+    )
+    return kind.remote()
 
 
 def pulse_of(ledger: ray.actor.ActorHandle, within_s: float) -> Pulse | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +25,14 @@ COMPACT = ("--set", "output.vectors=int8")
 
 def shards(output):
     return {path.name: path.read_bytes() for path in Path(output, "data").glob("*.parquet")}
+
+
+@pytest.fixture
+def ray_folder():
+    """Where a run's Ray keeps its logs; sockets in it have short names."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    yield folder
+    shutil.rmtree(folder)
 
 
 def test_killed_process_groups_resume_to_the_same_output(job, job_file, embatch, tmp_path, compact_once, digest_of):
@@ -138,6 +148,22 @@ def test_a_second_run_is_refused_while_the_first_is_alive(job, job_file, embatch
     assert first.returncode == 8, output
     assert "stopped by SIGTERM" in output
     assert embatch("run", str(job_file)).returncode == 0
+
+
+@pytest.mark.slow
+def test_messages_that_get_lost_between_rays_processes_cost_nothing(
+    job, job_file, embatch, ray_folder, compact_once, digest_of
+):
+    methods = ("CoreWorkerService.grpc_client.PushTask", "NodeManagerService.grpc_client.RequestWorkerLease")
+    losses = {"num_failures": 4, "req_failure_prob": 25, "resp_failure_prob": 25}
+    lost = json.dumps(dict.fromkeys(methods, losses))
+    environment = {"RAY_testing_rpc_failure": lost, "RAY_BACKEND_LOG_LEVEL": "info", "RAY_TMPDIR": ray_folder}
+    done = embatch("run", str(job_file), *COMPACT, **environment)
+    logs = "".join(path.read_text(errors="replace") for path in Path(ray_folder).glob("ray/session_2*/logs/*.log"))
+    assert all(f"failure for {method}" in logs for method in methods), "the fault never fired"
+    assert done.returncode == 0, done.stderr
+    assert digest_of(job["output"]["uri"]) == compact_once.report.content_digest
+    assert embatch("verify", job["output"]["uri"]).returncode == 0
 
 
 @pytest.mark.slow
