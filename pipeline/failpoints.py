@@ -3,7 +3,7 @@
 Off unless EMBATCH_FAILPOINTS is set, for example
 "commit.after_put@unit=3:SIGKILL;encode.mid:append=calls.txt". A place may ask for a unit, or for a word of the text
 that is being encoded, "encode.text@word=poison:SIGSEGV". Actions: raise, error (one that nobody expects), SIGKILL and
-other signals, sleep=SECONDS, exit=CODE, append=FILE (one line a hit), and once=FILE,SIGNAL, which only the first
+other signals, sleep=SECONDS, exit=CODE, append=FILE (one line a hit), and once=FILE,ACTION, which only the first
 process to create FILE carries out. `NAMES` is the closed list of places.
 """
 
@@ -51,6 +51,10 @@ def _apply(rule: str, name: str, unit: int | None, text: str) -> None:
     wanted, _, at_unit = place.partition("@unit=")
     if wanted != name or (at_unit and int(at_unit) != unit) or (word and word not in text.split()):
         return
+    _carry_out(action, name, unit)
+
+
+def _carry_out(action: str, name: str, unit: int | None) -> None:
     verb, _, argument = action.partition("=")
     if verb == "append":
         with Path(argument).open("a", encoding="utf-8") as log:
@@ -60,10 +64,10 @@ def _apply(rule: str, name: str, unit: int | None, text: str) -> None:
     elif verb == "exit":
         os._exit(int(argument))
     elif verb == "once":
-        file, _, name = argument.partition(",")
+        file, _, then = argument.partition(",")
         with suppress(FileExistsError):
             Path(file).touch(exist_ok=False)
-            os.kill(os.getpid(), signal.Signals[name])
+            _carry_out(then, name, unit)
     elif verb == "error":
         raise RuntimeError(f"failpoint {name}")
     elif verb == "raise":

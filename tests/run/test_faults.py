@@ -151,6 +151,19 @@ def test_a_second_run_is_refused_while_the_first_is_alive(job, job_file, embatch
 
 
 @pytest.mark.slow
+def test_a_replica_whose_device_failed_gives_way_to_another(job, job_file, embatch, tmp_path, digest_of):
+    marker, undisturbed = tmp_path / "failed", str(tmp_path / "undisturbed")
+    done = embatch("run", str(job_file), EMBATCH_FAILPOINTS=f"encode.text@word=131:once={marker},error")
+    assert marker.exists(), "the fault never fired"
+    assert done.returncode == 0, done.stderr
+    lost = "unit 5 (b.jsonl.gz rows 25 to 49) lost its worker (RuntimeError: failpoint encode.text); it is tried again"
+    assert lost in done.stderr
+    assert embatch("run", str(job_file), "--output", undisturbed).returncode == 0
+    assert digest_of(job["output"]["uri"]) == digest_of(undisturbed)
+    assert embatch("verify", job["output"]["uri"]).returncode == 0
+
+
+@pytest.mark.slow
 def test_messages_that_get_lost_between_rays_processes_cost_nothing(
     job, job_file, embatch, ray_folder, compact_once, digest_of
 ):
