@@ -10,8 +10,6 @@ from samples import write_jsonl
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
-MEGABYTE = 1_000_000
-
 
 @pytest.fixture
 def is_whole(job, job_file, embatch, tmp_path, digest_of):
@@ -46,9 +44,7 @@ def write_large_texts(corpus, *, files, rows):
     for old in corpus.iterdir():
         old.unlink()
     for file in range(files):
-        texts = [
-            {"id": f"{file}-{row}", "year": 2000, "text": f"{file} {row} " * (MEGABYTE // 8)} for row in range(rows)
-        ]
+        texts = [{"id": f"{file}-{row}", "year": 2000, "text": f"{file} {row} " * 125_000} for row in range(rows)]
         write_jsonl(Path(corpus, f"{file:02d}.jsonl"), texts)
 
 
