@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 
@@ -16,13 +17,17 @@ ANSWER_SECONDS = 0.5
 
 
 class Head:
-    """The address where a cluster's head listens, and since when nobody answers there, on a monotonic clock."""
+    """The address where a cluster's head listens, and since when nobody answers there, on a monotonic clock.
+
+    A head that cannot be reached at first is not watched: Ray may speak to it by another way than this one.
+    """
 
     def __init__(self, address: str, now: float) -> None:
         self.address = address
         host, _, port = address.rpartition(":")
         self.place = host.strip("[]"), int(port)
-        self._answered = self._looked = now
+        self._answered = now if _answers(self.place) else math.inf
+        self._looked = now
 
     def look(self, now: float) -> None:
         """Look at it every few seconds.

@@ -97,6 +97,7 @@ class Ledger:
         self._closed = True
 
     def _forget(self, unit: int) -> None:
+        self._calls.pop(unit, None)
         self._rows.pop(unit, None)
         self._tokens.pop(unit, None)
 

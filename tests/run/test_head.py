@@ -31,3 +31,9 @@ def test_a_head_that_comes_back_is_the_head():
     with listening(head.place[1]):
         head.look(PATIENCE_SECONDS + LOOK_SECONDS)
     head.look(2 * PATIENCE_SECONDS)
+
+
+def test_a_head_that_cannot_be_reached_at_first_is_not_watched():
+    with listening() as server:
+        port = server.getsockname()[1]
+    Head(f"127.0.0.1:{port}", now=0).look(3 * PATIENCE_SECONDS)
