@@ -5,34 +5,31 @@ Lines are decoded one by one: a broken line becomes a dead letter and its neighb
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from math import isfinite
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import failpoints
+from pipeline.corpus.cutting import Cutter
 from pipeline.corpus.documents import Collector
-from pipeline.corpus.files import CorpusFiles, PinnedFile
+from pipeline.corpus.files import CorpusFiles
 from pipeline.corpus.reader import CutLimits, Inspection
 from pipeline.corpus.rows import DeadRowError, check_unicode, json_text, partition_values
+from pipeline.corpus.streams import BLOCK_BYTES, BOM, decompressed
 from pipeline.records import DeadCode, Slice, SourceFile
 
-BLOCK_BYTES = 4 << 20
 SAMPLE_ROWS = 100
 LINE_OVERHEAD = 4
 """A line may be this many times the largest text: escapes and other columns."""
 MAX_DEPTH = 500
 """Nesting of a record; what Python's parser takes beyond it depends on how deep its caller is nested."""
-_BOM = b"\xef\xbb\xbf"
-_DECODE_ERRORS = (OSError, EOFError, zlib.error)
 
 
 class JsonLinesReader:
@@ -43,12 +40,15 @@ class JsonLinesReader:
 
         Plain lines can be entered anywhere, compressed ones only at the beginning of the file.
         """
-        with _decompressed(files, source) as (stream, pinned):
-            cutter = _Cutter(source, limits)
+        with decompressed(files, source) as (stream, pinned):
+            cutter = Cutter(source, limits)
+            position = 0
             block = stream.read(BLOCK_BYTES)
             columns = _keys(block)
             while block and not cutter.done:
-                cutter.feed(block)
+                ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + position + 1
+                position += len(block)
+                cutter.feed(ends, position)
                 block = stream.read(BLOCK_BYTES)
             slices = cutter.finish()
             pinned.check()
@@ -60,7 +60,7 @@ class JsonLinesReader:
         first = next(slices)
         max_line = LINE_OVERHEAD * collect.rule.max_text_bytes
         partitions = partition_values(first.source, collect.keep)
-        with _decompressed(files, first.source) as (stream, pinned):
+        with decompressed(files, first.source) as (stream, pinned):
             for piece in chain([first], slices):
                 stream.seek(piece.start)
                 _read_slice(stream, piece, collect, partitions, max_line)
@@ -74,117 +74,11 @@ class JsonLinesReader:
 def _keys(block: bytes) -> dict[str, pa.DataType | None]:
     """Return the keys of the first rows, so that a wrong column name is caught before the run."""
     keys: dict[str, pa.DataType | None] = {}
-    for line in block.removeprefix(_BOM).split(b"\n", SAMPLE_ROWS)[:SAMPLE_ROWS]:
+    for line in block.removeprefix(BOM).split(b"\n", SAMPLE_ROWS)[:SAMPLE_ROWS]:
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
             keys |= dict.fromkeys(record if isinstance(record, dict) else ())
     return keys
-
-
-@contextmanager
-def _decompressed(files: CorpusFiles, source: SourceFile) -> Iterator[tuple[io.BufferedIOBase, PinnedFile]]:
-    with files.open(source) as pinned:
-        try:
-            yield _stream(pinned.file, source.compression), pinned
-        except _DECODE_ERRORS as error:
-            raise pinned.blame(f"damaged {source.compression or 'file'}: {error}") from error
-
-
-def _stream(file: Any, compression: str | None) -> io.BufferedIOBase:
-    if compression == "gzip":
-        return gzip.GzipFile(fileobj=file)
-    if compression == "zstd":
-        return io.BufferedReader(_ForwardSeek(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")), BLOCK_BYTES)
-    return io.BufferedReader(file, BLOCK_BYTES)  # fsspec files are raw enough
-
-
-class _ForwardSeek(io.RawIOBase):
-    """Lets a decompressing stream skip forward by reading."""
-
-    def __init__(self, stream: pa.CompressedInputStream) -> None:
-        self._stream, self._position = stream, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        if whence != io.SEEK_SET or offset < self._position:
-            msg = "can only skip forward"
-            raise OSError(msg)
-        while self._position < offset:
-            if not self.readinto(memoryview(bytearray(min(BLOCK_BYTES, offset - self._position)))):
-                break
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-class _Cutter:
-    """Finds slice boundaries in blocks of bytes without looking at single lines in Python."""
-
-    def __init__(self, source: SourceFile, limits: CutLimits) -> None:
-        self._source, self._limits = source, limits
-        self._slices: list[Slice] = []
-        self._position = self._start = self._last_end = 0
-        self._row = self._rows = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether all rows that are wanted of this file were seen."""
-        total = self._limits.total_rows
-        return total is not None and self._row + self._rows >= total
-
-    def feed(self, block: bytes) -> None:
-        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + self._position + 1
-        self._position += len(block)
-        while len(ends) and not self.done:
-            fit = int(np.searchsorted(ends, self._start + self._limits.size_bytes, side="right"))
-            take = min(fit, self._room())
-            if take == 0 and self._rows:
-                self._close()
-                continue
-            take = max(take, 1)  # a line larger than a unit is a unit of its own
-            self._rows += take
-            self._last_end = int(ends[take - 1])
-            ends = ends[take:]
-
-    def finish(self) -> list[Slice]:
-        if self._last_end < self._position and not self.done:
-            if self._rows and (self._room() == 0 or self._position - self._start > self._limits.size_bytes):
-                self._close()
-            self._rows, self._last_end = self._rows + 1, self._position  # the last line has no newline
-        if self._rows or not self._slices:
-            self._close()
-        return self._slices
-
-    def _room(self) -> int:
-        """Return how many rows the open slice may still take."""
-        total = self._limits.total_rows
-        rows = self._limits.rows if total is None else min(self._limits.rows, total - self._row)
-        return rows - self._rows
-
-    def _close(self) -> None:
-        self._slices.append(
-            Slice(
-                source=self._source,
-                first_row=self._row,
-                rows=self._rows,
-                size_bytes=self._last_end - self._start,
-                start=self._start,
-                end=self._last_end,
-            )
-        )
-        self._row, self._rows, self._start = self._row + self._rows, 0, self._last_end
 
 
 def _read_slice(
@@ -195,7 +89,7 @@ def _read_slice(
     for row in range(piece.first_row, piece.first_row + piece.rows):
         try:
             line = _read_line(stream, max_line)
-            record = _parse(line.removeprefix(_BOM) if row == 0 else line)
+            record = _parse(line.removeprefix(BOM) if row == 0 else line)
             values = {
                 name: _keep_value(name, record[name], kind) if name in record else partitions.get(name)
                 for name, kind in collect.keep.items()
