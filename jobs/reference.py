@@ -43,6 +43,17 @@ output:
 places themselves. `{ds}` without `--ds` is refused, and so is `--ds` without `{ds}` (exit 2). More on
 [schedulers](schedulers.md).
 
+CSV and TSV files that have a header and quote as RFC 4180 says need no words. Others do; this is MS MARCO's
+`collection.tsv`, without either:
+
+```yaml
+input:
+  uri: s3://corpora/msmarco/collection.tsv
+  csv:
+    quoting: none
+    header: [id, text]
+```
+
 Unknown keys are refused with their path and the nearest valid key. Files above 1 MiB, duplicate keys, more than 16
 YAML aliases and Python tags are refused. Credentials never stand in a job file or a URI: set them in the
 environment (for S3 the usual AWS variables, roles or files; `AWS_ENDPOINT_URL` for other stores).
@@ -52,7 +63,12 @@ refused (exit 4).
 """
 _HOW_TO_ASK = RemoteConfig.model_fields.keys() - {"base_url", "service", "reply_model", "dimensions", "max_chars"}
 NOT_IDENTITY = ("name", "output.uri", "limits", "cluster", *(f"encoder.remote.{key}" for key in _HOW_TO_ASK))
-NESTED = {"encoder.prompt": "PromptConfig", "encoder.remote": "RemoteConfig", "cluster.replicas": "ReplicaRange"}
+NESTED = {
+    "input.csv": "CsvConfig",
+    "encoder.prompt": "PromptConfig",
+    "encoder.remote": "RemoteConfig",
+    "cluster.replicas": "ReplicaRange",
+}
 """Keys whose value is a mapping of its own."""
 
 

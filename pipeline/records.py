@@ -13,6 +13,8 @@ class Format(StrEnum):
 
     PARQUET = "parquet"
     JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
 
 
 class DeadCode(StrEnum):
@@ -26,6 +28,8 @@ class DeadCode(StrEnum):
     """The text, prompt or id is not what its column must hold."""
     BAD_JSON = "BAD_JSON"
     """The line is not one JSON object, or repeats a key."""
+    BAD_CSV = "BAD_CSV"
+    """The record is malformed, or has not as many fields as there are columns."""
     BAD_UTF8 = "BAD_UTF8"
     """Bytes or lone surrogates that are not Unicode text."""
     BAD_VALUE = "BAD_VALUE"
@@ -66,7 +70,7 @@ class SourceFile:
 class Slice:
     """Consecutive rows of one source file.
 
-    `start` and `end` are byte offsets after decompression for line formats; 0 for Parquet.
+    `start` and `end` are byte offsets after decompression for lines and CSV; 0 for Parquet.
     """
 
     source: SourceFile

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from pipeline.config import JobConfig
-from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
+from pipeline.corpus import CorpusFiles, Documents, RowRule, reader_of
 from pipeline.corpus.columns import ColumnCheck
 from pipeline.corpus.documents import Collector
 from pipeline.corpus.reader import CutLimits
@@ -70,7 +70,7 @@ def check_first(config: JobConfig, sources: list[SourceFile]) -> int:
     files, rule = CorpusFiles(config.input.uri), RowRule(config.input, config.encoder.prompt)
     check, first_row = ColumnCheck(config.input, rule), CutLimits(rows=1, size_bytes=SIZE_BYTES, total_rows=1)
     for source in sources[:FILES]:
-        check.add(source, READERS[source.format].inspect(files, source, first_row).columns)
+        check.add(source, reader_of(source, config.input).inspect(files, source, first_row).columns)
     if len(sources) <= FILES:
         check.keep_types()
     return min(len(sources), FILES)
@@ -91,7 +91,7 @@ def _first_documents(config: JobConfig, sources: list[SourceFile], rows: int) ->
         left = wanted - len(collect.documents.texts)
         if left <= 0:
             break
-        reader = READERS[source.format]
+        reader = reader_of(source, config.input)
         inspected = reader.inspect(files, source, CutLimits(rows=left, size_bytes=size, total_rows=left))
         check.add(source, inspected.columns)
         first = inspected.slices[0]

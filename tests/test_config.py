@@ -82,7 +82,7 @@ def test_misspelt_key_is_told_before_the_one_it_leaves_missing():
         ("input.uri", None, "input.uri: input should be a valid string (got None)"),
         ("input.text", "", "input.text: string should have at least 1 character"),
         ("input.text", "\ud800", "input.text: input should be a valid string, unable to parse"),
-        ("input.format", "csv", "input.format: input should be 'auto', 'parquet' or 'jsonl' (got 'csv')"),
+        ("input.format", "xml", "input.format: input should be 'auto', 'parquet', 'jsonl', 'csv' or 'tsv' (got 'xml')"),
         ("input.limit", 0, "input.limit: input should be greater than 0 (got 0)"),
         ("input.limit", True, "input.limit: input should be a valid integer (got True)"),
         ("input.limit", "5", "input.limit: input should be a valid integer (got '5')"),

@@ -10,6 +10,7 @@ import json
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.plan import Plan
 from pipeline.records import DeadCode
@@ -52,6 +53,7 @@ class RowJudge:
         self._id_column: str = asked["id"] or "id"
         self.kept = kept_columns(plan.schema)
         self.max_text_bytes: int = asked["max_text_bytes"]
+        self.csv: Mapping[str, Any] = asked.get("csv", {})
 
     @property
     def columns(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Source files read again from their first byte, with the standard library and pyarrow alone.
 
-Lines are counted here, so that wrong offsets in a plan are found out.
+Lines and records are counted here, so that wrong offsets in a plan are found out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol, assert_never
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.audit.csv_records import CsvRecords
 from pipeline.audit.rows import Row, RowJudge, json_text
 from pipeline.exceptions import ConfigError
 from pipeline.records import DeadCode, Format, SourceFile
@@ -28,7 +29,7 @@ from pipeline.storage import open_filesystem
 CHUNK_ROWS = 1024
 CHUNK_BYTES = 16 << 20
 LINE_FACTOR = 4
-"""A line of this many times `input.max_text_bytes` is dead without being parsed."""
+"""A line or record of this many times `input.max_text_bytes` is dead without being parsed."""
 READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
 MAX_DEPTH = 500
 """A record nested deeper is dead."""
@@ -54,7 +55,8 @@ class Chunk:
         values = [row.get(name) for index in indexes if isinstance(row := self.rows[index], Mapping)]
         if pa.types.is_string(kind):
             return pa.array(map(json_text, values), kind)
-        # text in a typed column is a partition's: a record that held it would be dead
+        # text in a typed column is of CSV, where nothing is null, or a partition's: a line that held it would be dead
+        values = [None if value == "" else value for value in values]
         typed = [pa.scalar(value).cast(kind).as_py() if isinstance(value, str) else value for value in values]
         found = pa.array(typed, kind)
         if pa.types.is_integer(kind) and found.to_pylist() != typed:
@@ -111,6 +113,10 @@ class InputFiles:
                 yield _ParquetRows(file, partitions, judge)
             elif source.format is Format.JSONL:
                 yield _JsonLines(_decompressed(file, source.compression), partitions, judge.max_text_bytes)
+            elif source.format is Format.CSV or source.format is Format.TSV:
+                stream = _decompressed(file, source.compression)
+                most = LINE_FACTOR * judge.max_text_bytes
+                yield _CsvRows(CsvRecords(stream, source.format, judge.csv, partitions, most))
             else:
                 assert_never(source.format)
 
@@ -158,6 +164,19 @@ class _JsonLines:
         if not isinstance(record, dict) or (len(text) > MAX_DEPTH and _depth(record) > MAX_DEPTH):
             return DeadCode.BAD_JSON
         return {**self._partitions, **record}
+
+
+class _CsvRows:
+    def __init__(self, records: CsvRecords) -> None:
+        self._records = iter(records)
+
+    def take(self, limit: int) -> Chunk:
+        rows: list[Row] = []
+        size = 0
+        while len(rows) < limit and size < CHUNK_BYTES and (record := next(self._records, None)):
+            size += record[0]
+            rows.append(record[1])
+        return Chunk(rows=rows)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

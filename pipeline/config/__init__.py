@@ -6,6 +6,7 @@ read here; it holds credentials only.
 
 from pipeline.config.cluster import ClusterConfig as ClusterConfig
 from pipeline.config.cluster import ReplicaRange as ReplicaRange
+from pipeline.config.corpus import CsvConfig as CsvConfig
 from pipeline.config.corpus import InputConfig as InputConfig
 from pipeline.config.encoder import EncoderConfig as EncoderConfig
 from pipeline.config.encoder import PromptConfig as PromptConfig

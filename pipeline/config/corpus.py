@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from pipeline.config.section import Count, Section, Text, refuse_credentials
 
 KeepType = Literal["string", "int32", "int64", "float32", "float64", "bool"]
 
 
+class CsvConfig(Section):
+    """How CSV and TSV files are written."""
+
+    delimiter: Text | None = None
+    """The character between fields; when absent a comma for .csv, a tab for .tsv."""
+    quoting: Literal["standard", "none"] = "standard"
+    """`standard`: a field may stand in double quotes, with line ends, delimiters and doubled quotes in it (RFC 4180);
+    `none`: quotes are text and every line is a record."""
+    header: Annotated[bool, Field(strict=True)] | Annotated[tuple[Text, ...], Field(min_length=1)] = True
+    """Whether the first record names the columns; where it does not, a list of their names, or `false` for `column1`,
+    `column2` and so on."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, delimiter: str | None) -> str | None:
+        if delimiter is None or (len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n\0'):
+            return delimiter
+        msg = 'write one ASCII character, neither a double quote nor a line end; a tab is "\\t" in double quotes'
+        raise ValueError(msg)
+
+    @field_validator("header")
+    @classmethod
+    def _each_once(cls, header: bool | tuple[str, ...]) -> bool | tuple[str, ...]:  # noqa: FBT001
+        if not isinstance(header, bool) and len(set(header)) < len(header):
+            msg = "name each column once"
+            raise ValueError(msg)
+        return header
+
+
 class InputConfig(Section):
     """Where the corpus is and which columns matter."""
 
     uri: Text
-    """File, folder or glob of Parquet or JSON Lines (plain, gzip or zstd), on any fsspec protocol; `{ds}`: the day."""
-    format: Literal["auto", "parquet", "jsonl"] = "auto"
-    """`auto` goes by the suffix: .parquet, .pq, .jsonl, .ndjson, and .gz or .zst after them."""
+    """File, folder or glob of Parquet, or of JSON Lines, CSV or TSV (plain, gzip or zstd), on any fsspec protocol;
+    `{ds}`: the day."""
+    format: Literal["auto", "parquet", "jsonl", "csv", "tsv"] = "auto"
+    """`auto` goes by the suffix: .parquet, .pq, .jsonl, .ndjson, .csv, .tsv, and .gz or .zst after the last four."""
+    csv: CsvConfig = CsvConfig()
+    """How CSV and TSV files are written, where not as usual."""
     text: Text = "text"
     """The column to embed, or a template over columns such as "{title}\\n{body}"."""
     id: Text | None = None

@@ -1,6 +1,6 @@
 """Check the job's columns against the files before a run, and fix the types of the kept ones.
 
-A kept column's type: the job's, else the common type of the Parquet files that have it, else string.
+A kept column's type: the job's, else the common type of the Parquet and CSV files (all strings), else string.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class ColumnCheck:
         present: Columns = {**partitions, **columns}
         typed = {name: kind for name, kind in self._keep.items() if kind is not None and name not in columns}
         partition_values(source, typed)
-        if source.format is Format.PARQUET:
+        # a CSV file without a header is empty
+        if source.format is Format.PARQUET or (columns and source.format is not Format.JSONL):
             self._check_types(source, present)
             self._unify(source, present)
         elif columns:

@@ -30,7 +30,7 @@ REMOTE_UNIT_ROWS = 8192
 
 
 def make_plan(config: JobConfig, device: Device, listing: Listing | None = None, taken: Taken | None = None) -> Plan:
-    """Inspect, cut and resolve; reads every line file once and writes nothing. The input is listed unless it was.
+    """Inspect, cut and resolve; reads all but Parquet once and writes nothing. The input is listed unless it was.
 
     Of a series, what its other outputs have `taken` is left out, which may be all.
 
@@ -91,6 +91,9 @@ def requested_identity(config: JobConfig) -> dict[str, Any]:
     # where the series lies may change as where the output does; that it is one may not
     values["output"]["series"] = config.output.series is not None
     # what a plan from before a key came says nothing of stays unsaid, so that it goes on
+    values["input"]["csv"] = config.input.csv.model_dump(mode="json", exclude_defaults=True)
+    if not values["input"]["csv"]:
+        del values["input"]["csv"]
     if values["output"]["vectors"] == "float32":
         del values["output"]["vectors"]
     if not values["output"]["series"]:

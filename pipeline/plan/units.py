@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from pipeline.config import JobConfig
-from pipeline.corpus import READERS, CorpusFiles, Listing, RowRule
+from pipeline.corpus import CorpusFiles, Listing, RowRule, reader_of
 from pipeline.corpus.columns import ColumnCheck
 from pipeline.corpus.reader import CutLimits, Inspection
 from pipeline.records import Slice, SourceFile, Unit
@@ -41,7 +41,7 @@ def _inspect(config: JobConfig, unit_rows: int, sources: list[SourceFile]) -> It
 
     def look(source: SourceFile) -> Inspection:
         limits = CutLimits(rows=unit_rows, size_bytes=config.output.unit_bytes, total_rows=left)
-        return READERS[source.format].inspect(files, source, limits)
+        return reader_of(source, config.input).inspect(files, source, limits)
 
     if left is None:
         with ThreadPoolExecutor(INSPECTORS) as pool:

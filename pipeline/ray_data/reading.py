@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import logs
-from pipeline.corpus import READERS, CorpusFiles, Documents, RowRule
+from pipeline.corpus import CorpusFiles, Documents, RowRule, reader_of
 from pipeline.corpus.documents import MAX_UNIT_BYTES, Collector, LargeUnitError
 from pipeline.corpus.rows import DeadRowError
 from pipeline.corpus.scripts import script_codes
@@ -78,9 +78,10 @@ class _ReadGroup:
     """Reads the units of one group in order, each file in one pass."""
 
     def __init__(self, order: WorkOrder, units: list[Unit], alive: Alive | None) -> None:
-        self._files = CorpusFiles(order.config.input.uri, alive)
+        self._input = order.config.input
+        self._files = CorpusFiles(self._input.uri, alive)
         self._skip_changed = order.skip_changed
-        rule = RowRule(order.config.input, order.config.encoder.prompt)
+        rule = RowRule(self._input, order.config.encoder.prompt)
         self._collect = Collector(rule, kept_columns(decode_schema(order.schema)))
         pieces = [piece for unit in units for piece in unit.slices]
         runs = groupby(pieces, key=lambda piece: piece.source)
@@ -107,7 +108,7 @@ class _ReadGroup:
         """Read consecutive slices of one file; with --skip-changed those of a changed file are set aside."""
         done = 0
         try:
-            for piece in READERS[source.format].read(self._files, iter(run), self._collect):
+            for piece in reader_of(source, self._input).read(self._files, iter(run), self._collect):
                 done += 1
                 yield piece
         except SourceChangedError as error:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, settings
 
 from pipeline.config import InputConfig, PromptConfig
-from pipeline.corpus import READERS, CorpusFiles, RowRule
+from pipeline.corpus import CorpusFiles, RowRule, reader_of
 from pipeline.corpus.columns import ColumnCheck
 from pipeline.corpus.documents import Collector, Documents
 from pipeline.corpus.reader import CutLimits, Inspection
@@ -51,18 +51,22 @@ class Reading:
         return [letter.reason for letter in self.documents.dead]
 
 
-def look(uri: Path | str, *, rows: int = MUCH, size_bytes: int = MUCH, limit: int | None = None) -> Inspection:
+def look(
+    uri: Path | str, *, rows: int = MUCH, size_bytes: int = MUCH, limit: int | None = None, **keys: Any
+) -> Inspection:
     """Inspect the only file of a corpus."""
-    files = CorpusFiles(str(uri))
-    (source,) = files.discover().sources
-    return READERS[source.format].inspect(files, source, CutLimits(rows=rows, size_bytes=size_bytes, total_rows=limit))
+    config = InputConfig(uri=str(uri), **keys)
+    files = CorpusFiles(config.uri)
+    (source,) = files.discover(config.format).sources
+    limits = CutLimits(rows=rows, size_bytes=size_bytes, total_rows=limit)
+    return reader_of(source, config).inspect(files, source, limits)
 
 
 def read_slices(uri: Path | str, slices: list[Slice], **keys: Any) -> Documents:
     """Read slices of one file, given in order, in one pass."""
     config = InputConfig(uri=str(uri), **keys)
     collect = Collector(RowRule(config), {})
-    list(READERS[slices[0].source.format].read(CorpusFiles(str(uri)), iter(slices), collect))
+    list(reader_of(slices[0].source, config).read(CorpusFiles(str(uri)), iter(slices), collect))
     return collect.documents
 
 
@@ -72,13 +76,13 @@ def read(uri: Path | str, *, prompt: PromptConfig | None = None, rows: int = MUC
     files, rule = CorpusFiles(config.uri), RowRule(config, prompt)
     check, cuts = ColumnCheck(config, rule), []
     for source in files.discover(config.format).sources:
-        inspection = READERS[source.format].inspect(files, source, CutLimits(rows=rows, size_bytes=MUCH))
+        inspection = reader_of(source, config).inspect(files, source, CutLimits(rows=rows, size_bytes=MUCH))
         check.add(source, inspection.columns)
         cuts.append(inspection.slices)
     types = check.keep_types()
     collect = Collector(rule, types)
     for slices in cuts:
-        for _ in READERS[slices[0].source.format].read(files, iter(slices), collect):
+        for _ in reader_of(slices[0].source, config).read(files, iter(slices), collect):
             collect.next_slice()
     keep = {name: column.to_pylist() for name, column in collect.documents.keep_columns(types).items()}
     return Reading(documents=collect.documents, keep=keep, types=types)

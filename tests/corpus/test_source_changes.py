@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import InputConfig
-from pipeline.corpus import READERS, CorpusFiles, RowRule
+from pipeline.corpus import CorpusFiles, RowRule, reader_of
 from pipeline.corpus.documents import Collector
 from pipeline.corpus.reader import CutLimits
 from pipeline.exceptions import SourceChangedError, SourceReadError
 from pipeline.records import Slice
 
-NAMES = ("a.jsonl", "a.jsonl.gz", "a.parquet")
+NAMES = ("a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet")
 ROWS = 20_000
 
 
@@ -31,6 +31,8 @@ def write(folder: Path, name: str, word: str, rows: int = ROWS) -> Path:
     texts = [f"{word} {row} {os.urandom(40).hex()}" for row in range(rows)]
     if name.endswith(".parquet"):
         pq.write_table(pa.table({"text": texts}), path, row_group_size=1000, compression="none")
+    elif name.endswith(".csv"):
+        path.write_text("text\n" + "".join(f"{text}\n" for text in texts))
     else:
         data = "".join(f'{{"text": "{text}"}}\n' for text in texts).encode()
         path.write_bytes(gzip.compress(data, 1) if name.endswith(".gz") else data)
@@ -43,10 +45,11 @@ class Reading:
     def __init__(self, folder: Path | str) -> None:
         self.files = CorpusFiles(str(folder))
         (self.source,) = self.files.discover().sources
-        self.reader = READERS[self.source.format]
+        config = InputConfig(uri=str(folder))
+        self.reader = reader_of(self.source, config)
         limits = CutLimits(rows=1000, size_bytes=1 << 30)
         self.planned = self.reader.inspect(self.files, self.source, limits).slices
-        self.collect = Collector(RowRule(InputConfig(uri=str(folder))), {})
+        self.collect = Collector(RowRule(config), {})
 
     def slices(self) -> Iterator[Slice]:
         return self.reader.read(CorpusFiles(self.files.uri), iter(self.planned), self.collect)

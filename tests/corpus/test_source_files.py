@@ -65,6 +65,9 @@ def test_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path):
         ("a.NDJSON", Format.JSONL, None),
         ("a.jsonl.gz", Format.JSONL, "gzip"),
         ("a.b.jsonl.ZST", Format.JSONL, "zstd"),
+        ("a.csv", Format.CSV, None),
+        ("a.TSV.gz", Format.TSV, "gzip"),
+        ("a.csv.zst", Format.CSV, "zstd"),
         ("a.parquet", Format.PARQUET, None),
         ("a.pq", Format.PARQUET, None),
     ],
@@ -80,11 +83,11 @@ def test_format_of_the_job_overrides_names(tmp_path):
 
 
 def test_hidden_names_are_left_out_and_other_formats_reported(tmp_path):
-    make(tmp_path, "a.jsonl", "_SUCCESS", ".a.jsonl.crc", "_temporary/0/b.jsonl", ".git/c.jsonl", "readme.md", "d.csv")
+    make(tmp_path, "a.jsonl", "_SUCCESS", ".a.jsonl.crc", "_temporary/0/b.jsonl", ".git/c.jsonl", "readme.md", "d.txt")
     make(tmp_path, "_dt=2026/e.jsonl", "f.parquet.gz")
     listing = CorpusFiles(str(tmp_path)).discover()
     assert [source.path for source in listing.sources] == ["_dt=2026/e.jsonl", "a.jsonl"]
-    assert listing.ignored == ["d.csv", "f.parquet.gz", "readme.md"]
+    assert listing.ignored == ["d.txt", "f.parquet.gz", "readme.md"]
 
 
 def test_partitions_are_read_from_folder_names(tmp_path):
@@ -101,7 +104,11 @@ def test_partitions_are_read_from_folder_names(tmp_path):
         ([], "*.jsonl", "the pattern matches no file"),
         ([], "", "the folder holds no files"),
         (["_a.jsonl", ".b"], "", "2 files, all hidden (a part of their path starts with . or _)"),
-        (["a.csv", "b.txt"], "", "2 files, none ending in .parquet, .pq, .jsonl, .ndjson; write others as Parquet"),
+        (
+            ["a.xml", "b.txt"],
+            "",
+            "2 files, none ending in .parquet, .pq, .jsonl, .ndjson, .csv, .tsv; write others as Parquet",
+        ),
     ],
 )
 def test_input_without_files_says_why(tmp_path, names, uri, reason):

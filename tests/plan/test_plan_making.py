@@ -72,6 +72,7 @@ def test_keys_that_do_not_change_the_output_are_no_part_of_the_plan(job, path, v
     [
         ("input.text", "{text}!", 'input.text: "text" -> "{text}!"'),
         ("input.id", "id", 'input.id: null -> "id"'),
+        ("input.csv", {"delimiter": ";"}, 'input.csv.delimiter: absent -> ";"'),
         ("input.keep", [], 'input.keep: ["year"] -> []'),
         ("input.limit", 5, "input.limit: null -> 5"),
         ("input.max_text_bytes", 5, "input.max_text_bytes: 33554432 -> 5"),

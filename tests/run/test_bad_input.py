@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from samples import ROOT, job_over, make_rows, write_jsonl
 
+from pipeline.audit import verify
 from pipeline.config import parse_job
 from pipeline.embeddings import read_embeddings
 from pipeline.job import run
@@ -80,6 +81,14 @@ def kept_columns_that_differ(job, folder):
     pq.write_table(pa.Table.from_pylist(rows), folder / "corpus/d.parquet")
 
 
+def quote_that_is_never_closed(job, folder):
+    (folder / "corpus/d.csv").write_text('id,text,year\n1,"a text,2\n2,another,3\n')
+
+
+def column_without_a_name(job, folder):
+    (folder / "corpus/d.csv").write_text(",text,year\n0,a text,2\n")
+
+
 def extension_types(job, folder):
     field = pa.field("text", pa.string(), metadata={"ARROW:extension:name": "ray.data.arrow_pickled_object"})
     pq.write_table(pa.table([pa.array(["a"])], schema=pa.schema([field])), folder / "corpus/d.parquet")
@@ -88,7 +97,7 @@ def extension_types(job, folder):
 REFUSED = [
     (missing_input, 5, "no such file or folder"),
     (empty_folder, 5, "the folder holds no files"),
-    (no_known_format, 5, "1 file, none ending in .parquet, .pq, .jsonl, .ndjson"),
+    (no_known_format, 5, "1 file, none ending in .parquet, .pq, .jsonl, .ndjson, .csv, .tsv"),
     (unknown_key, 2, "input.txet: unknown key; did you mean 'text'?"),
     (wrong_column_in_lines, 2, "input.text: no such column in 'a.jsonl'; did you mean 'text'? it has id, text, year"),
     (
@@ -108,6 +117,12 @@ REFUSED = [
     (corrupt_parquet, 5, "cannot read source file 'd.parquet': not readable as Parquet"),
     (truncated_gzip, 5, "cannot read source file 'b.jsonl.gz': damaged gzip"),
     (kept_columns_that_differ, 5, "is string, but int64 in 'c.parquet'; give its type in input.keep"),
+    (
+        quote_that_is_never_closed,
+        5,
+        "cannot read source file 'd.csv': row 0, from byte 13 on, opens a quote that is never closed and takes 2 lines",
+    ),
+    (column_without_a_name, 5, "column '' of 'd.csv': the header gives column 1 no name"),
     (extension_types, 5, "declares Arrow extension types"),
 ]
 
@@ -177,6 +192,52 @@ def test_bad_rows_become_dead_letters_with_place_and_reason(job, ray_cluster, tm
     assert all(letter["reason"] and letter["source_file"] == "bad.jsonl" for letter in dead)
     assert report.totals["rows_in"] == len(lines)
     assert [letter["reason"] for letter in dead if letter["reason"] not in DOCUMENTED] == []
+
+
+@pytest.mark.ray
+def test_records_of_csv_become_rows_or_dead_letters(job, ray_cluster, tmp_path):
+    records = [
+        b"1,good,7",
+        b"",
+        b"3,,7",
+        b"4,one field too few",
+        b'5,"text ""after"" the"quote,7',
+        b"6,a carriage\rreturn,7",
+        b"7,a \0 character,7",
+        b"8,\xff,7",
+        b"9,a number,seven",
+        b"10," + b"x" * 4000 + b",7",
+        b'11,"a ""quoted"",\r\ntext",7',
+        b'12,"open',
+    ]
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.csv").write_bytes(b"\xef\xbb\xbfid,text,year\r\n" + b"\r\n".join(records))
+    (tmp_path / "bad/b.tsv.gz").write_bytes(gzip.compress(b"year\ttext\n\tfrom a TSV file\n"))
+    source = {"uri": str(tmp_path / "bad"), "max_text_bytes": 1000, "keep": {"year": "int32"}}
+    cluster = {"address": ray_cluster, "device": "cpu", "replicas": 1}
+    config = parse_job({**job, "input": source, "cluster": cluster, "limits": {"max_dead_rate": 1.0}})
+    report = run(config)
+    rows = pa.concat_tables(read_embeddings(config.output.uri))
+    assert rows.select(["id", "year", "source_file", "source_row"]).to_pylist() == [
+        {"id": "1", "year": 7, "source_file": "a.csv", "source_row": 0},
+        {"id": "11", "year": 7, "source_file": "a.csv", "source_row": 10},
+        {"id": None, "year": None, "source_file": "b.tsv.gz", "source_row": 0},
+    ]
+    (path,) = Path(config.output.uri, "_dead").glob("*.parquet")
+    dead = pq.read_table(path).to_pylist()
+    assert [(letter["source_row"], letter["code"]) for letter in dead] == [
+        (1, "EMPTY"),
+        (2, "EMPTY"),
+        *((row, "BAD_CSV") for row in range(3, 7)),
+        (7, "BAD_UTF8"),
+        (8, "BAD_VALUE"),
+        (9, "TOO_LARGE"),
+        (11, "BAD_CSV"),
+    ]
+    assert report.totals["rows_in"] == len(records) + 1
+    told = [letter["reason"] for letter in dead if letter["code"] not in {"BAD_VALUE", "BAD_UTF8"}]
+    assert [reason for reason in told if reason not in DOCUMENTED] == []
+    assert verify(config.output.uri).findings == ()
 
 
 @pytest.mark.ray
