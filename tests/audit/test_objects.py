@@ -153,6 +153,9 @@ def test_finds_that_nothing_belongs_to_an_altered_plan(made):
     head = json.loads(path.read_bytes())
     head["requested"]["encoder"]["prompt"] = {"text": "query: "}
     path.write_bytes(canonical_json(head))
+    assert made.verify().findings == ("the plan is damaged: _job/plan.json is altered",)
+    del head["sha256"]  # as in plans from before there was one
+    path.write_bytes(canonical_json(head))
     findings = made.verify().findings
     altered = sha256(path.read_bytes())
     assert findings[0] == f"_job/manifest.json is of plan {made.plan.plan_id}, the stored plan is {altered}"
