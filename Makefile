@@ -15,8 +15,8 @@ AIRFLOW_VERSION := 3.3.2
 # nothing of a developer's own Ray may leak into tests or the demo
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test test-slow test-airflow check fix format-check lint types docs lock bench bench-gpu \
-	bench-profile bench-scale object-store image clean
+.PHONY: help setup demo test test-with-ray test-without-ray test-slow test-airflow check fix format-check lint types \
+	docs lock bench bench-gpu bench-profile bench-scale object-store image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -37,8 +37,14 @@ demo: $(READY)  ## embed the demo corpus, verify the output, search it (about a 
 	$(BIN)/embatch verify $(DEMO_OUTPUT)
 	$(BIN)/python -m jobs.demo.neighbours $(DEMO_OUTPUT)
 
-test: $(READY)  ## run the tests
-	$(BIN)/pytest -q -m "not slow and not gpu"
+test: $(READY)  ## run the tests; those that start a Ray, which mostly wait, beside all others
+	$(MAKE) --no-print-directory --jobs=2 --keep-going test-with-ray test-without-ray
+
+test-with-ray: $(READY)
+	$(BIN)/pytest -q -m "ray and not slow and not gpu"
+
+test-without-ray: $(READY)
+	$(BIN)/pytest -q -m "not ray and not slow and not gpu"
 
 test-slow: $(READY)  ## run the tests that take minutes
 	$(BIN)/pytest -q -m slow
