@@ -151,6 +151,32 @@ def test_a_second_run_is_refused_while_the_first_is_alive(job, job_file, embatch
 
 
 @pytest.mark.slow
+def test_a_run_that_stood_still_finds_itself_replaced_and_changes_nothing(job, job_file, embatch, tmp_path):
+    log, output = tmp_path / "committed.log", job["output"]["uri"]
+    rules = f"commit.before_put@unit=5:append={log};commit.before_put@unit=5:sleep=3"
+    slow = "hashing:16?delay_ms_per_1000_rows=200000"
+    stale = start(job_file, "--model", slow, EMBATCH_FAILPOINTS=rules)
+    try:
+        deadline = time.monotonic() + 90
+        while not encoded(log) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(stale.pid, signal.SIGSTOP)
+        assert encoded(log) == ["5"], "the fault never fired"
+        done = embatch("run", str(job_file), "--model", slow, "--takeover")
+        assert done.returncode == 0, done.stderr
+        made = shards(output)
+        assert len(made) == 12
+        os.killpg(stale.pid, signal.SIGCONT)
+        said, _ = stale.communicate(timeout=120)
+    finally:
+        if stale.poll() is None:
+            os.killpg(stale.pid, signal.SIGKILL)
+    assert stale.returncode == 4, said
+    assert shards(output) == made
+    assert embatch("verify", output).returncode == 0
+
+
+@pytest.mark.slow
 def test_a_replica_whose_device_failed_gives_way_to_another(job, job_file, embatch, tmp_path, digest_of):
     marker, undisturbed = tmp_path / "failed", str(tmp_path / "undisturbed")
     done = embatch("run", str(job_file), EMBATCH_FAILPOINTS=f"encode.text@word=131:once={marker},error")
