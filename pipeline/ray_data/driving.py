@@ -65,15 +65,15 @@ def drive(units: list[Unit], order: WorkOrder, pool: Pool, stall_seconds: float,
                 flight.look()
                 head.look(time.monotonic())
                 watchdog.look(time.monotonic(), flight.moves, flight.units)
-                for warning in losses.news(flight.lost):
-                    yield flight.event(None, warning)
+                yield from (flight.event(None, warning) for warning in losses.news(flight.lost))
             yield flight.event(receipt)
             if stop.cause is not None:
                 yield from _finish(flight, arrivals, stop.cause, stop.grace_s)
                 if flight.received < len(units):
                     raise stop.cause
                 return
-        flight.look()  # for the first batch of a run shorter than a tick
+        flight.look()  # for the first batch and the losses of a run shorter than a tick
+        yield from (flight.event(None, warning) for warning in losses.news(flight.lost))
         yield flight.event(None)
 
 
