@@ -18,6 +18,8 @@ from pipeline.records import Format, SourceFile
 from pipeline.schema import KEEP_TYPES, plain_type
 
 Columns = Mapping[str, pa.DataType | None]
+_DELIMITERS = set(",;|\t")
+"""What a column's name holds where the header was taken apart at something else."""
 
 
 class ColumnCheck:
@@ -122,6 +124,9 @@ def _required(source: SourceFile, present: Columns, name: str, key: str) -> pa.D
 
 
 def _no_column(name: str, source: SourceFile, present: Collection[str]) -> str:
+    if source.format in (Format.CSV, Format.TSV) and any(set(column) & _DELIMITERS for column in present):
+        hint = f"its header gives {', '.join(map(repr, sorted(present)))}; say in input.csv what stands between fields"
+        return f"no such column in {source.path!r}; {hint}"
     return f"no such column in {source.path!r}; {_columns(name, present)}"
 
 
